@@ -1,0 +1,541 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, freethreading_compatible=False
+"""The one door between Python and the C kernels: checks arrays, lets go of the GIL, calls. Knows no cell by name.
+
+Axes: B batch, T time, D features, H units, G gates. Arrays are C-contiguous, float32 or float64, one dtype a call.
+"""
+
+import os
+
+import numpy as np
+
+cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
+
+cnp.import_array()
+
+cdef extern from "src/fastrnn.h" nogil:
+    enum: FR_OK, FR_NO_MEMORY, FR_INTERRUPTED, FR_MAX_STATES
+    struct fr_control:
+        int threads
+        int (*interrupted)(void *) noexcept nogil
+        void *argument
+    struct fr_cell:
+        const char *name
+        const char *gates
+        int states, bias_rows
+    struct fr_packed:
+        pass
+    struct fr_tape:
+        pass
+    struct fr_pack_call:
+        int cell
+        ptrdiff_t D, H
+        const void *kernel
+        const void *recurrent_kernel
+        const void *bias
+        int backward
+        fr_control control
+    struct fr_forward_call:
+        const fr_packed *packed
+        ptrdiff_t B, T
+        const void *x
+        const void *initial_state[2]
+        const unsigned char *mask
+        int activation, recurrent_activation, go_backwards, original_time, zero_output_for_mask
+        const void *input_dropout
+        int input_groups
+        const void *recurrent_dropout
+        void *sequence
+        void *last_output
+        void *final_state[2]
+        fr_tape **tape
+        fr_control control
+    struct fr_backward_call:
+        const fr_packed *packed
+        fr_tape *tape
+        const void *dsequence
+        const void *dlast
+        const void *dfinal[2]
+        void *dx
+        void *dinitial[2]
+        void *dkernel
+        void *drecurrent_kernel
+        void *dbias
+        fr_control control
+    struct fr_product_call:
+        ptrdiff_t M, N, K
+        const void *a
+        const void *b
+        const void *bias
+        void *c
+        int transpose_a, transpose_b, accumulate
+        fr_control control
+    struct fr_functions:
+        int (*pack)(const fr_pack_call *, fr_packed **) noexcept nogil
+        int (*forward)(const fr_forward_call *) noexcept nogil
+        int (*backward)(const fr_backward_call *) noexcept nogil
+        int (*product)(const fr_product_call *) noexcept nogil
+        void (*activate)(int, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*scatter_add_rows)(void *, ptrdiff_t, const int64_t *, const void *, ptrdiff_t) noexcept nogil
+        void (*column_sum)(const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+    struct fr_build:
+        const char *name
+        const char *const *activations
+        int activation_count
+        fr_functions f32, f64
+    void fr_packed_free(fr_packed *)
+    void fr_tape_free(fr_tape *)
+    const fr_cell fr_cells[]
+    const int fr_cell_count
+    const fr_build *const *fr_builds(int *)
+    int fr_build_runs_here(const fr_build *)
+    int fr_openmp_version()
+
+cdef extern from *:
+    """
+    #if defined(__clang__)
+    #define FR_COMPILER "Clang " __clang_version__
+    #elif defined(__GNUC__)
+    #define FR_COMPILER "GCC " __VERSION__
+    #else
+    #define FR_COMPILER "unknown"
+    #endif
+    """
+    const char *FR_COMPILER "FR_COMPILER"
+
+
+# ---- builds, cells, activations ------------------------------------------------------------------------------------
+
+cdef int build_count
+cdef const fr_build *const *builds = fr_builds(&build_count)
+cdef const fr_build *chosen
+
+compiled = tuple([builds[i].name.decode() for i in reversed(range(build_count))])
+available = tuple([builds[i].name.decode() for i in reversed(range(build_count)) if fr_build_runs_here(builds[i])])
+
+
+cdef const fr_build *build_named(name) except NULL:
+    if name is None:
+        return chosen
+    for i in range(build_count):
+        if name in available and builds[i].name.decode() == name:
+            return builds[i]
+    raise ValueError(f"unknown or unavailable build {name!r}; available here: {', '.join(available)}")
+
+
+try:
+    isa = os.environ.get("FASTRNN_ISA") or available[0]
+    chosen = NULL
+    chosen = build_named(isa)
+except ValueError as error:
+    raise ImportError(f"FASTRNN_ISA: {error}") from None
+
+activations = tuple([chosen.activations[i].decode() for i in range(chosen.activation_count)])
+cdef dict activation_index = {name: i for i, name in enumerate(activations)}
+
+
+class Cell:
+    """What Python needs to know of a cell: `gates`, one letter each in the order of Keras' weight columns, the number
+    of `states` and of `bias_rows`, and the `activations` it computes."""
+
+    def __init__(self, name, gates, states, bias_rows, index):
+        self.name, self.gates, self.states, self.bias_rows, self.index = name, gates, states, bias_rows, index
+        self.activations = activations
+
+    def __repr__(self):
+        return f"<Cell {self.name} gates={self.gates} states={self.states}>"
+
+
+cells = {}
+for _i in range(fr_cell_count):
+    _name = fr_cells[_i].name.decode()
+    cells[_name] = Cell(_name, fr_cells[_i].gates.decode(), fr_cells[_i].states, fr_cells[_i].bias_rows, _i)
+
+
+def config():
+    """Facts about the compiled kernels: compiler, builds compiled, available and chosen, OpenMP."""
+    return {"compiler": FR_COMPILER.decode(), "compiled": compiled, "available": available, "chosen": isa,
+            "openmp": fr_openmp_version() or None}
+
+
+# ---- checks --------------------------------------------------------------------------------------------------------
+
+cdef inline const fr_functions *functions_of(const fr_build *build, int typenum) noexcept:
+    return &build.f32 if typenum == cnp.NPY_FLOAT32 else &build.f64
+
+
+cdef int real_type(array, name) except -1:
+    """float32 or float64, as NumPy's type number."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; received {type(array).__name__}")
+    cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>array)
+    if typenum != cnp.NPY_FLOAT32 and typenum != cnp.NPY_FLOAT64:
+        raise TypeError(f"{name} must be float32 or float64; received {array.dtype}")
+    return typenum
+
+
+cdef void *data_of(array, int typenum, tuple shape, name, bint writeable=False) except? NULL:
+    """The address of an array that must have this type and shape; NULL for None."""
+    if array is None:
+        return NULL
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; received {type(array).__name__}")
+    cdef cnp.ndarray a = <cnp.ndarray>array
+    cdef int i
+    if cnp.PyArray_TYPE(a) != typenum:
+        raise TypeError(f"{name} must have dtype {np.dtype(cnp.PyArray_DescrFromType(typenum))}; received {array.dtype}")
+    cdef bint same = a.ndim == len(shape)
+    if same:
+        for i in range(a.ndim):
+            if a.shape[i] != <Py_ssize_t>shape[i]:
+                same = False
+    if not same:
+        raise ValueError(f"{name} must have shape {shape}; received {array.shape}")
+    if not cnp.PyArray_IS_C_CONTIGUOUS(a) or not cnp.PyArray_ISALIGNED(a):
+        raise ValueError(f"{name} must be C-contiguous and aligned")
+    if writeable and not cnp.PyArray_ISWRITEABLE(a):
+        raise ValueError(f"{name} is read-only")
+    return cnp.PyArray_DATA(a)
+
+
+cdef tuple shape_of(array, int ndim, letters, name):
+    """The shape of an array that must have ndim axes, none of them empty."""
+    if array.ndim != ndim or 0 in array.shape:
+        raise ValueError(f"{name} must have shape ({letters}), none of them 0; received {array.shape}")
+    return array.shape
+
+
+cdef int threads_of(threads) except -1:
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1; received {threads}")
+    return min(threads, 1024)
+
+
+cdef Py_ssize_t MOST_ROWS = 2**31 - 1
+
+
+# ---- interruption --------------------------------------------------------------------------------------------------
+
+cdef class Call:
+    """What a running kernel asks: has Python a signal to handle? Keeps the exception its handler raised."""
+    cdef object error
+
+    cdef fr_control control(self, int threads):
+        return fr_control(threads, ask, <void *>self)
+
+    cdef int finish(self, int status) except -1:
+        if status == FR_INTERRUPTED:
+            raise self.error
+        if status == FR_NO_MEMORY:
+            raise MemoryError("the recurrent kernels found no memory for their buffers")
+        return 0
+
+
+cdef int ask(void *call) noexcept nogil:
+    with gil:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            (<Call>call).error = error
+            return 1
+    return 0
+
+
+# ---- weights -------------------------------------------------------------------------------------------------------
+
+cdef class Packed:
+    """Weights of one cell, re-ordered for one build of the kernels. Immutable; may serve several threads at once."""
+    cdef fr_packed *memory
+    cdef const fr_build *build
+    cdef int typenum
+    cdef Py_ssize_t D, H
+    cdef readonly object cell
+    cdef readonly bint backward
+
+    def __dealloc__(self):
+        if self.memory != NULL:
+            fr_packed_free(self.memory)
+
+    def __reduce__(self):
+        raise TypeError("packed weights are not to be pickled: pack the weights again")
+
+
+def pack(cell, kernel, recurrent_kernel, bias=None, *, backward=False, isa=None, threads=1):
+    """Packs kernel [D, G*H], recurrent_kernel [H, G*H] and bias [G*H] (or [bias_rows, G*H]) of the cell called `cell`.
+
+    `backward` also packs the transposes that `backward()` needs.
+    """
+    if cell not in cells:
+        raise ValueError(f"unknown cell {cell!r}; known are: {', '.join(cells)}")
+    kind = cells[cell]
+    cdef int G = len(kind.gates), typenum = real_type(kernel, "kernel")
+    cdef fr_pack_call q
+    cdef Packed packed = Packed.__new__(Packed)
+    if recurrent_kernel.ndim != 2 or recurrent_kernel.shape[0] == 0:
+        raise ValueError(f"recurrent_kernel must have shape (H, {G}*H), H at least 1; received {recurrent_kernel.shape}")
+    if kernel.ndim != 2 or kernel.shape[0] == 0:
+        raise ValueError(f"kernel must have shape (D, {G}*H), D at least 1; received {kernel.shape}")
+    packed.D, packed.H, packed.typenum, packed.cell, packed.backward = kernel.shape[0], recurrent_kernel.shape[0], typenum, kind, backward
+    width = G * packed.H
+    if (packed.D + packed.H) * width > 2**60:
+        raise ValueError(f"weights of D={packed.D}, H={packed.H} are too large")
+    q.cell, q.D, q.H, q.backward = kind.index, packed.D, packed.H, backward
+    q.kernel = data_of(kernel, typenum, (packed.D, width), "kernel")
+    q.recurrent_kernel = data_of(recurrent_kernel, typenum, (packed.H, width), "recurrent_kernel")
+    q.bias = data_of(bias, typenum, (width,) if kind.bias_rows == 1 else (kind.bias_rows, width), "bias")
+    packed.build = build_named(isa)
+    cdef Call call = Call()
+    q.control = call.control(threads_of(threads))
+    q.control.interrupted = NULL
+    cdef const fr_functions *f = functions_of(packed.build, typenum)
+    cdef int status
+    with nogil:
+        status = f.pack(&q, &packed.memory)
+    call.finish(status)
+    return packed
+
+
+# ---- sequences -----------------------------------------------------------------------------------------------------
+
+cdef class Tape:
+    """What `forward` keeps for `backward`; used up by it."""
+    cdef fr_tape *memory
+    cdef Packed packed
+    cdef object arrays
+    cdef Py_ssize_t B, T
+    cdef bint masked
+
+    def __dealloc__(self):
+        self.release()
+
+    cdef void release(self) noexcept:
+        if self.memory != NULL:
+            fr_tape_free(self.memory)
+        self.memory = NULL
+        self.arrays = None
+
+
+cdef int activation_of(name) except -1:
+    index = activation_index.get(name)
+    if index is None:
+        raise ValueError(f"no activation {name!r} inside a cell; there are: {', '.join(activations)}")
+    return index
+
+
+def forward(Packed packed not None, x, initial_state=None, mask=None, *, activation="tanh", recurrent_activation="sigmoid",
+            bint go_backwards=False, bint original_time=False, bint zero_output_for_mask=False, bint return_sequences=True,
+            bint record=False, input_dropout=None, recurrent_dropout=None, threads=1):
+    """Runs a cell over x [B,T,D].
+
+    Args:
+        initial_state: None or one [B,H] array (or None) per state.
+        mask: [B,T] bool, False skips the step: states stay, the output repeats (or is zero, with
+            `zero_output_for_mask`, and before the first step that is not masked). x is not read there.
+        go_backwards: from the last step to the first; the sequence comes in the order of processing, or, with
+            `original_time`, in that of x.
+        input_dropout, recurrent_dropout: factors [1 or G, B, D] and [G, B, H], or None.
+        record: keep a tape for `backward`.
+
+    Returns:
+        sequence [B,T,H] or None, tuple of final states [B,H], last output [B,H], tape or None.
+    """
+    cdef int typenum = packed.typenum, i
+    cdef fr_forward_call q
+    cdef Py_ssize_t H = packed.H, D = packed.D, states = packed.cell.states
+    cdef Py_ssize_t G = len(packed.cell.gates)
+    if real_type(x, "x") != typenum:
+        raise TypeError(f"x must have the dtype of the weights; received {x.dtype}")
+    cdef Py_ssize_t B, T, depth
+    B, T, depth = shape_of(x, 3, "B, T, D", "x")
+    if B * T + B > MOST_ROWS:
+        raise ValueError(f"x of shape {x.shape} has too many steps: batch * time must stay below 2**31; use smaller batches")
+    q.packed, q.B, q.T = packed.memory, B, T
+    q.x = data_of(x, typenum, (B, T, D), "x")
+    q.activation, q.recurrent_activation = activation_of(activation), activation_of(recurrent_activation)
+    q.go_backwards, q.original_time, q.zero_output_for_mask = go_backwards, original_time, zero_output_for_mask
+    q.initial_state[0] = q.initial_state[1] = NULL
+    if initial_state is not None:
+        if len(initial_state) != states:
+            raise ValueError(f"initial_state must hold {states} array(s); received {len(initial_state)}")
+        for i in range(states):
+            q.initial_state[i] = data_of(initial_state[i], typenum, (B, H), f"initial_state[{i}]")
+    q.mask = <unsigned char *>data_of(mask, cnp.NPY_BOOL, (B, T), "mask")
+    q.input_groups = 1
+    if input_dropout is not None:
+        q.input_groups = G if input_dropout.ndim and input_dropout.shape[0] == G else 1
+    q.input_dropout = data_of(input_dropout, typenum, (q.input_groups, B, D), "input_dropout")
+    q.recurrent_dropout = data_of(recurrent_dropout, typenum, (G, B, H), "recurrent_dropout")
+    dtype = x.dtype
+    sequence = np.empty((B, T, H), dtype) if return_sequences else None
+    last = np.empty((B, H), dtype)
+    final = tuple([np.empty((B, H), dtype) for _ in range(states)])
+    q.sequence = data_of(sequence, typenum, (B, T, H), "sequence")
+    q.last_output = cnp.PyArray_DATA(last)
+    for i in range(states):
+        q.final_state[i] = cnp.PyArray_DATA(<cnp.ndarray>final[i])
+    cdef Tape tape = None
+    q.tape = NULL
+    if record:
+        tape = Tape.__new__(Tape)
+        tape.packed, tape.B, tape.T, tape.masked = packed, B, T, mask is not None
+        tape.arrays = (x, mask, input_dropout, recurrent_dropout)
+        q.tape = &tape.memory
+    cdef Call call = Call()
+    q.control = call.control(threads_of(threads))
+    cdef const fr_functions *f = functions_of(packed.build, typenum)
+    cdef int status
+    with nogil:
+        status = f.forward(&q)
+    call.finish(status)
+    return sequence, final, last, tape
+
+
+def backward(Packed packed not None, Tape tape not None, dsequence=None, dlast=None, dfinal=None, *, dkernel=None,
+             drecurrent_kernel=None, dbias=None, bint input_gradient=True, threads=1):
+    """The gradients of `forward`'s arguments from those of its results; uses the tape up.
+
+    Adds into `dkernel`, `drecurrent_kernel` and `dbias` (all None for frozen weights).
+
+    Returns:
+        dx [B,T,D] (zero at masked steps) or None without `input_gradient`, tuple of gradients of the initial states.
+    """
+    if tape.memory == NULL:
+        raise RuntimeError("this tape was used by a backward pass already: run forward again")
+    if not packed.backward or packed.build != tape.packed.build or packed.typenum != tape.packed.typenum \
+            or packed.cell is not tape.packed.cell or packed.D != tape.packed.D or packed.H != tape.packed.H:
+        raise ValueError("backward needs weights packed like those of the forward pass, with backward=True")
+    cdef int typenum = packed.typenum, i
+    cdef Py_ssize_t B = tape.B, T = tape.T, D = packed.D, H = packed.H, states = packed.cell.states
+    cdef Py_ssize_t width = len(packed.cell.gates) * H
+    cdef fr_backward_call q
+    q.packed, q.tape = packed.memory, tape.memory
+    q.dsequence = data_of(dsequence, typenum, (B, T, H), "dsequence")
+    q.dlast = data_of(dlast, typenum, (B, H), "dlast")
+    q.dfinal[0] = q.dfinal[1] = NULL
+    if dfinal is not None:
+        if len(dfinal) != states:
+            raise ValueError(f"dfinal must hold {states} array(s); received {len(dfinal)}")
+        for i in range(states):
+            q.dfinal[i] = data_of(dfinal[i], typenum, (B, H), f"dfinal[{i}]")
+    if (dkernel is None) != (drecurrent_kernel is None) or (dkernel is None and dbias is not None):
+        raise ValueError("give both dkernel and drecurrent_kernel, or no weight gradient at all")
+    q.dkernel = data_of(dkernel, typenum, (D, width), "dkernel", True)
+    q.drecurrent_kernel = data_of(drecurrent_kernel, typenum, (H, width), "drecurrent_kernel", True)
+    q.dbias = data_of(dbias, typenum, (width,) if packed.cell.bias_rows == 1 else (packed.cell.bias_rows, width), "dbias", True)
+    dtype = tape.arrays[0].dtype
+    dx = None
+    if input_gradient:
+        dx = (np.zeros if tape.masked else np.empty)((B, T, D), dtype)
+    q.dx = data_of(dx, typenum, (B, T, D), "dx")
+    dinitial = tuple([np.empty((B, H), dtype) for _ in range(states)])
+    for i in range(states):
+        q.dinitial[i] = cnp.PyArray_DATA(<cnp.ndarray>dinitial[i])
+    cdef Call call = Call()
+    q.control = call.control(threads_of(threads))
+    cdef const fr_functions *f = functions_of(packed.build, typenum)
+    cdef int status
+    # Taken off the tape first: another thread that comes with the same tape finds it used.
+    cdef fr_tape *memory = tape.memory
+    tape.memory = NULL
+    with nogil:
+        status = f.backward(&q)
+        fr_tape_free(memory)
+    tape.release()
+    call.finish(status)
+    return dx, dinitial
+
+
+# ---- plain products and companions ---------------------------------------------------------------------------------
+
+def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, out=None, bint accumulate=False, threads=1, isa=None):
+    """op(a) op(b) + bias, [M,N]; with `accumulate` it is added to `out`. The same bits for any number of threads."""
+    cdef int typenum = real_type(a, "a")
+    cdef fr_product_call q
+    if transpose_a and transpose_b:
+        raise ValueError("at most one of transpose_a, transpose_b")
+    if a.ndim != 2 or b.ndim != 2 or 0 in a.shape or 0 in b.shape:
+        raise ValueError(f"product needs two matrices without empty axes; received shapes {a.shape} and {b.shape}")
+    q.M, q.K = (a.shape[1], a.shape[0]) if transpose_a else a.shape
+    q.N = b.shape[0] if transpose_b else b.shape[1]
+    q.transpose_a, q.transpose_b, q.accumulate = transpose_a, transpose_b, accumulate
+    if accumulate and (out is None or bias is not None):
+        raise ValueError("accumulate needs out, and takes no bias")
+    q.a = data_of(a, typenum, a.shape, "a")
+    q.b = data_of(b, typenum, (q.N, q.K) if transpose_b else (q.K, q.N), "b")
+    q.bias = data_of(bias, typenum, (q.N,), "bias")
+    if bias is not None and transpose_a:
+        raise ValueError("bias is for products without transpose_a")
+    if out is None:
+        out = np.empty((q.M, q.N), a.dtype)
+    q.c = data_of(out, typenum, (q.M, q.N), "out", True)
+    cdef Call call = Call()
+    q.control = call.control(threads_of(threads))
+    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
+    cdef int status
+    with nogil:
+        status = f.product(&q)
+    call.finish(status)
+    return out
+
+
+cdef checked_ids(ids, Py_ssize_t rows):
+    """ids as int64, each in [0, rows)."""
+    ids = np.asarray(ids)
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"ids must be integers; received {ids.dtype}")
+    ids = np.ascontiguousarray(ids, np.int64)
+    if ids.size:
+        low, high = ids.min(), ids.max()
+        if low < 0 or high >= rows:
+            raise ValueError(f"ids must lie in [0, {rows}); received {low if low < 0 else high}")
+    return ids
+
+
+def gather_rows(table, ids, threads=1):
+    """table[ids]: shape ids.shape + (E,)."""
+    real_type(table, "table")
+    shape_of(table, 2, "rows, E", "table")
+    return table.take(checked_ids(ids, table.shape[0]), axis=0)
+
+
+def scatter_add_rows(gradient, ids, dy):
+    """gradient[ids[i]] += dy[i], in the order of i."""
+    cdef int typenum = real_type(gradient, "gradient")
+    shape_of(gradient, 2, "rows, E", "gradient")
+    ids = checked_ids(ids, gradient.shape[0])
+    cdef void *table = data_of(gradient, typenum, gradient.shape, "gradient", True)
+    cdef void *rows = data_of(dy, typenum, ids.shape + (gradient.shape[1],), "dy")
+    cdef int64_t *index = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
+    cdef Py_ssize_t width = gradient.shape[1], n = ids.size
+    cdef const fr_functions *f = functions_of(chosen, typenum)
+    with nogil:
+        f.scatter_add_rows(table, width, index, rows, n)
+
+
+def column_sum(a, out):
+    """out [N] += a [M,N] summed over its rows, in their order."""
+    cdef int typenum = real_type(a, "a")
+    if a.ndim != 2:
+        raise ValueError(f"a must have shape (M, N); received {a.shape}")
+    cdef Py_ssize_t M = a.shape[0], N = a.shape[1]
+    cdef void *from_ = data_of(a, typenum, (M, N), "a")
+    cdef void *to = data_of(out, typenum, (N,), "out", True)
+    cdef const fr_functions *f = functions_of(chosen, typenum)
+    with nogil:
+        f.column_sum(from_, M, N, to)
+
+
+def activate(name, x, isa=None):
+    """The activation called `name`, element by element, as the cells compute it."""
+    cdef int typenum = real_type(x, "x"), kind = activation_of(name)
+    x = np.ascontiguousarray(x)
+    y = np.empty_like(x)
+    cdef void *from_ = cnp.PyArray_DATA(<cnp.ndarray>x)
+    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>y)
+    cdef Py_ssize_t n = x.size
+    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
+    with nogil:
+        f.activate(kind, from_, to, n)
+    return y

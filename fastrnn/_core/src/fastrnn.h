@@ -1,0 +1,115 @@
+/* fastrnn.h - the kernels' public face: plain C, no Python. Everything is reached through `struct fr_build`,
+ * one per instruction set, each with one table of functions for float and one for double.
+ *
+ * Axes: B batch, T time, D input features, H units, G gates. Arrays are row-major and contiguous; the trailing
+ * letters of a comment give the shape. Pointers are `void *` where float and double share the struct: the table they
+ * are passed to says which it is. NULL means absent. Functions return an `enum fr_status`. */
+#ifndef FASTRNN_H
+#define FASTRNN_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum fr_status { FR_OK, FR_NO_MEMORY, FR_INTERRUPTED };
+enum { FR_MAX_STATES = 2 };
+
+/* How many threads to use at most, and how the caller is asked now and then (by thread 0 only, every 50 ms at the
+ * earliest) whether to give up: a non-zero answer ends the call with FR_INTERRUPTED. `interrupted` may be NULL. */
+struct fr_control {
+    int threads;
+    int (*interrupted)(void *argument);
+    void *argument;
+};
+
+/* A cell as a caller sees it. `gates` holds one letter per gate in the order of Keras' weight columns. */
+struct fr_cell {
+    const char *name, *gates;
+    int states, bias_rows;
+};
+
+struct fr_packed; /* weights of one cell, re-ordered for one build: immutable, shared by any number of calls */
+struct fr_tape;   /* what a forward pass leaves for its backward pass; one backward pass uses it up */
+
+struct fr_pack_call {
+    int cell;
+    ptrdiff_t D, H;
+    const void *kernel;           /* [D, G*H] */
+    const void *recurrent_kernel; /* [H, G*H] */
+    const void *bias;             /* [bias_rows, G*H] or NULL */
+    int backward;                 /* also pack the transposes that a backward pass needs */
+    struct fr_control control;
+};
+
+struct fr_forward_call {
+    const struct fr_packed *packed;
+    ptrdiff_t B, T;
+    const void *x;                           /* [B,T,D]; rows at masked steps are never read */
+    const void *initial_state[FR_MAX_STATES];/* [B,H] each, or NULL for zeros */
+    const unsigned char *mask;               /* [B,T], 0 = skip the step, or NULL */
+    int activation, recurrent_activation;    /* enum fr_activation */
+    int go_backwards;                        /* process t = T-1 .. 0 */
+    int original_time;                       /* with go_backwards: sequence[b,t] belongs to x[b,t], not to step t */
+    int zero_output_for_mask;                /* masked steps give 0 instead of repeating the last output */
+    const void *input_dropout;               /* [input_groups,B,D] multiplies x, or NULL */
+    int input_groups;                        /* 1: one mask for all gates; G: one a gate */
+    const void *recurrent_dropout;           /* [G,B,H] multiplies h before the recurrent product, or NULL */
+    void *sequence;                          /* out [B,T,H] or NULL */
+    void *last_output;                       /* out [B,H] */
+    void *final_state[FR_MAX_STATES];        /* out [B,H] each */
+    struct fr_tape **tape;                   /* out, to be freed with fr_tape_free; NULL: no backward pass follows */
+    struct fr_control control;
+};
+
+struct fr_backward_call {
+    const struct fr_packed *packed;          /* packed with backward = 1 from the weights of the forward pass */
+    struct fr_tape *tape;                    /* its call's arrays (x, mask, dropout masks) must still be alive */
+    const void *dsequence;                   /* [B,T,H] or NULL */
+    const void *dlast;                       /* [B,H] or NULL: gradient of last_output */
+    const void *dfinal[FR_MAX_STATES];       /* [B,H] each or NULL */
+    void *dx;                                /* out [B,T,D] or NULL; zero at masked steps */
+    void *dinitial[FR_MAX_STATES];           /* out [B,H] each */
+    void *dkernel, *drecurrent_kernel;       /* added into: [D, G*H], [H, G*H]; both NULL for frozen weights */
+    void *dbias;                             /* added into: [bias_rows, G*H] or NULL */
+    struct fr_control control;
+};
+
+/* c [M,N] = op(a) op(b) + bias [N], or c += op(a) op(b). op(a) is [M,K], op(b) is [K,N]; a transposed operand is
+ * stored the other way round. Not both may be transposed. */
+struct fr_product_call {
+    ptrdiff_t M, N, K;
+    const void *a, *b, *bias;
+    void *c;
+    int transpose_a, transpose_b, accumulate;
+    struct fr_control control;
+};
+
+struct fr_functions {
+    int (*pack)(const struct fr_pack_call *, struct fr_packed **);
+    int (*forward)(const struct fr_forward_call *);
+    int (*backward)(const struct fr_backward_call *);
+    int (*product)(const struct fr_product_call *);
+    void (*activate)(int activation, const void *x, void *y, ptrdiff_t n);
+    void (*scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n);
+    void (*column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out); /* out [columns] += */
+};
+
+struct fr_build {
+    const char *name;
+    const char *const *activations; /* [activation_count], in the order of enum fr_activation */
+    int activation_count;
+    struct fr_functions f32, f64;
+};
+
+void fr_packed_free(struct fr_packed *);
+void fr_tape_free(struct fr_tape *);
+
+extern const struct fr_cell fr_cells[];
+extern const int fr_cell_count;
+
+/* dispatch.c: builds in order baseline < avx2 < avx512; a build the compiler could not make is absent. */
+const struct fr_build *const *fr_builds(int *count);
+int fr_build_runs_here(const struct fr_build *); /* the CPU has it and the operating system saves its registers */
+
+/* threads.c */
+int fr_openmp_version(void); /* 0 without OpenMP */
+
+#endif

@@ -1,0 +1,347 @@
+/* sequence.h - the time loop, forward and backward, for any cell; included once for float and once for double.
+ *
+ * Each thread takes some rows of the batch through all of time without meeting the others. Forward it goes in chunks
+ * of visits whose gates fit its L2: first x W + b of the whole chunk, then step by step the recurrent product and, on
+ * the panel that was just made, the cell's maths. Backward it goes step by step, then makes dx; the gradients of the
+ * weights follow when all threads are there (weight_gradient.h).
+ *
+ * With dropout that differs from gate to gate each gate has a left factor of its own, so the products are done gate by
+ * gate: a *group* is a run of gates that share their factor. */
+
+static const REAL FN(zeros)[4 * VW] __attribute__((aligned(64))) = { 0 };
+
+/* Row of a dropout mask [groups][B][width], or NULL. */
+static inline const REAL *FN(mask_row)(const void *mask, int group, ptrdiff_t B, ptrdiff_t row, ptrdiff_t width)
+{
+    return mask ? (const REAL *)mask + (group * B + row) * width : NULL;
+}
+
+/* Which input dropout mask goes with group g: masks stand in the order of Keras' gates, groups in that of x_gates. The
+ * recurrent masks need no such map: h_gates are in Keras' order. */
+static inline int FN(input_group)(const struct FN(sequence) *s, int g)
+{
+    return s->q.input_groups == 1 ? 0 : fr_gate_index(s->l.cell, s->l.cell->x_gates[g]);
+}
+
+static void FN(times)(REAL *to, const REAL *a, const REAL *b, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += VW) FN(store_part)(to + i, FN(load_part)(a + i, n - i) * FN(load_part)(b + i, n - i), n - i);
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------- */
+
+/* Gates of visits [j0,j1) = bias + x W. */
+static void FN(project_inputs)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
+{
+    struct FN(sequence) *s = w->s;
+    const struct FN(layout) *l = &s->l;
+    const int groups = s->q.input_dropout ? s->q.input_groups : 1, gates = l->cell->G / groups;
+    const ptrdiff_t n = j1 - j0;
+    for (ptrdiff_t i = 0; i < n; i++) w->c[i] = FN(gates_at)(w, j0 + i);
+    for (int g = 0; g < groups; g++) {
+        const ptrdiff_t first = g * gates * l->unit_step, to = l->cell->x_slot * l->unit_step + first;
+        for (ptrdiff_t i = 0; i < n; i++) {
+            const struct visit *v = FN(visit_at)(w, j0 + i);
+            const REAL *mask = FN(mask_row)(s->q.input_dropout, FN(input_group)(s, g), s->q.B, v->row, l->D);
+            w->a[i] = (const REAL *)s->q.x + v->x * l->D;
+            if (!mask) continue;
+            FN(times)(w->masked + i * l->D, w->a[i], mask, l->D);
+            w->a[i] = w->masked + i * l->D;
+        }
+        for (ptrdiff_t p = 0; p < l->panels && !fr_stopped(&s->watch, w->thread); p++) {
+            struct FN(factor) f = FN(dense_factor)((const REAL *)s->w->w + p * l->D * l->gates_k + first, l->gates_k, l->D);
+            const REAL *bias = (const REAL *)s->w->bias + p * l->gates_row + to;
+            FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + to, &f, bias);
+        }
+    }
+    /* slots that x does not reach start with their bias alone */
+    for (ptrdiff_t p = 0; p < l->panels; p++)
+        for (int slot = l->cell->x_slot + l->cell->G; slot < l->cell->slots; slot++) {
+            const REAL *bias = (const REAL *)s->w->bias + p * l->gates_row + slot * l->unit_step;
+            for (ptrdiff_t i = 0; i < n; i++)
+                for (ptrdiff_t k = 0; k < l->unit_step; k += VW)
+                    FN(store)(w->c[i] + p * s->gates_panel + slot * l->unit_step + k, FN(load)(bias + k));
+        }
+}
+
+/* One step of rows [j0,j1). A stage: gates [first, first+gates) += operand U, then the cell's maths `after`. */
+static void FN(step_stage)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1, int stage, FN(rows_function) after)
+{
+    struct FN(sequence) *s = w->s;
+    const struct FN(layout) *l = &s->l;
+    const int first = stage ? l->cell->late_gate : 0, last = stage ? l->cell->G : l->cell->late_gate;
+    const int groups = s->q.recurrent_dropout ? last - first : 1, gates = (last - first) / groups;
+    const ptrdiff_t n = j1 - j0;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const struct visit *v = FN(visit_at)(w, j0 + i);
+        w->c[i] = FN(gates_at)(w, j0 + i);
+        w->a[i] = stage ? s->kept[l->cell->kept - 1] + v->after * s->ld : s->kept[0] + v->before * s->ld;
+        if (s->q.recurrent_dropout)
+            for (int g = 0; g < groups; g++)
+                FN(times)(w->masked + (g * n + i) * s->ld, w->a[i], FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, v->row, l->H), l->H);
+    }
+    for (ptrdiff_t p = 0; p < l->panels; p++) {
+        for (int g = 0; g < groups; g++) {
+            const ptrdiff_t gate = (first + g * gates) * l->unit_step;
+            struct FN(factor) f = FN(dense_factor)((const REAL *)s->w->u + p * l->H * l->gates_k + gate, l->gates_k, l->H);
+            if (s->q.recurrent_dropout)
+                for (ptrdiff_t i = 0; i < n; i++) w->a[i] = w->masked + (g * n + i) * s->ld;
+            FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + l->cell->h_slot * l->unit_step + gate, &f, NULL);
+        }
+        after(w, p, j0, j1);
+    }
+}
+
+/* States at the ends, and outputs that no visit writes, for the worker's rows. */
+static void FN(forward_ends)(struct FN(worker) *w)
+{
+    struct FN(sequence) *s = w->s;
+    const struct fr_forward_call *q = &s->q;
+    const ptrdiff_t H = s->l.H;
+    const size_t bytes = (size_t)H * sizeof(REAL);
+    for (ptrdiff_t b = w->row0; b < w->row1; b++) {
+        for (int k = 0; k < s->l.cell->states; k++)
+            memcpy((REAL *)q->final_state[k] + b * H, s->kept[k] + s->visits.last[b] * s->ld, bytes);
+        const int silent = s->visits.through[b] == s->visits.through[b + 1] || (q->zero_output_for_mask && !fr_is_visited(q, b, q->T - 1));
+        if (silent) memset((REAL *)q->last_output + b * H, 0, bytes);
+        else memcpy((REAL *)q->last_output + b * H, s->kept[0] + s->visits.last[b] * s->ld, bytes);
+        if (!q->sequence || !q->mask) continue;
+        const REAL *repeated = NULL;
+        for (ptrdiff_t step = 0; step < q->T; step++) {
+            REAL *y = (REAL *)q->sequence + fr_output_row(q, b, step) * H;
+            if (fr_is_visited(q, b, step)) repeated = q->zero_output_for_mask ? NULL : y;
+            else if (repeated) memcpy(y, repeated, bytes);
+            else memset(y, 0, bytes);
+        }
+    }
+}
+
+static void FN(forward_body)(void *argument, int thread, int threads)
+{
+    struct FN(sequence) *s = argument;
+    struct FN(worker) w;
+    FN(worker_start)(&w, s, thread, threads);
+    const unsigned saved = fr_flush_denormals_on();
+    for (ptrdiff_t b = w.row0; b < w.row1; b++)
+        for (int k = 0; k < s->l.cell->states; k++) {
+            const REAL *from = s->q.initial_state[k];
+            REAL *to = s->kept[k] + (s->record ? b : 2 * b) * s->ld;
+            for (ptrdiff_t j = 0; j < s->l.H; j += VW)
+                FN(store)(to + j, from ? FN(load_part)(from + b * s->l.H + j, s->l.H - j) : FN(splat)(0));
+        }
+    for (ptrdiff_t j = 0; j < w.count;) {
+        ptrdiff_t chunk_end = FN(step_end)(&w, j);
+        for (ptrdiff_t next; chunk_end < w.count && (next = FN(step_end)(&w, chunk_end)) - j <= s->chunk;) chunk_end = next;
+        w.chunk0 = j;
+        FN(project_inputs)(&w, j, chunk_end);
+        while (j < chunk_end) {
+            const ptrdiff_t end = FN(step_end)(&w, j);
+            if (fr_stopped(&s->watch, thread)) break;
+            if (s->cell->prepare) FN(step_stage)(&w, j, end, 0, s->cell->prepare);
+            FN(step_stage)(&w, j, end, s->cell->prepare != NULL, s->cell->forward);
+            j = end;
+        }
+        if (fr_stopped(&s->watch, thread)) break;
+    }
+    FN(forward_ends)(&w);
+    fr_flush_denormals_restore(saved);
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------------- */
+
+/* d of the stage's operand += dz U^T, rows [j0,j1); the mirror of step_stage's product. */
+static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1, int stage)
+{
+    struct FN(sequence) *s = w->s;
+    const struct FN(layout) *l = &s->l;
+    const int first = stage ? l->cell->late_gate : 0, last = stage ? l->cell->G : l->cell->late_gate;
+    const int groups = s->q.recurrent_dropout ? last - first : 1, gates = (last - first) / groups;
+    const ptrdiff_t n = j1 - j0, columns = 4 * VW, gates_last = gates * FN(vectors)(l, l->panels - 1) * VW;
+    REAL *d = s->d[stage ? l->cell->kept - 1 : 0];
+    for (ptrdiff_t i = 0; i < n; i++) w->a[i] = FN(gates_at)(w, j0 + i);
+    for (int g = 0; g < groups; g++) {
+        const ptrdiff_t gate = (first + g * gates) * l->unit_step;
+        struct FN(factor) f = { .ldb = columns, .segments = (int)l->panels, .length = gates * l->unit_step, .last = gates_last,
+                                .a_step = s->gates_panel, .b_step = l->gates_k * columns };
+        for (ptrdiff_t i = 0; i < n; i++)
+            w->c[i] = s->q.recurrent_dropout ? w->tile + i * columns : d + FN(visit_at)(w, j0 + i)->row * s->ld;
+        for (ptrdiff_t unit = 0; unit < l->H; unit += columns) {
+            const ptrdiff_t left = l->H - unit;
+            const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
+            f.b = (const REAL *)s->w->ut + (unit / columns * l->depth + gate) * columns;
+            FN(multiply_rows)(nv, n, w->a, l->cell->h_slot * l->unit_step + gate, w->c, s->q.recurrent_dropout ? 0 : unit, &f,
+                              s->q.recurrent_dropout ? FN(zeros) : NULL);
+            if (!s->q.recurrent_dropout) continue;
+            for (ptrdiff_t i = 0; i < n; i++) {
+                const ptrdiff_t row = FN(visit_at)(w, j0 + i)->row;
+                const REAL *mask = FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, row, l->H) + unit;
+                REAL *to = d + row * s->ld + unit;
+                for (ptrdiff_t k = 0; k < nv * VW; k += VW)
+                    FN(store)(to + k, FN(load)(to + k) + FN(load)(w->c[i] + k) * FN(load_part)(mask + k, left - k));
+            }
+        }
+    }
+}
+
+/* dx of visits [j0,j1) = dz W^T, times the dropout masks. */
+static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
+{
+    struct FN(sequence) *s = w->s;
+    const struct FN(layout) *l = &s->l;
+    const int groups = s->q.input_dropout ? s->q.input_groups : 1, gates = l->cell->G / groups;
+    const ptrdiff_t n = j1 - j0, columns = 4 * VW, gates_last = gates * FN(vectors)(l, l->panels - 1) * VW;
+    for (ptrdiff_t i = 0; i < n; i++) w->a[i] = FN(gates_at)(w, j0 + i);
+    for (ptrdiff_t column = 0; column < l->D; column += columns) {
+        const ptrdiff_t left = l->D - column < columns ? l->D - column : columns;
+        const int nv = (int)((left + VW - 1) / VW), aside = left % VW != 0 || s->q.input_dropout;
+        for (ptrdiff_t i = 0; i < n; i++)
+            w->c[i] = aside ? w->tile + i * columns : (REAL *)s->back->dx + FN(visit_at)(w, j0 + i)->x * l->D + column;
+        for (int g = 0; g < groups; g++) {
+            const ptrdiff_t gate = g * gates * l->unit_step;
+            struct FN(factor) f = { .b = (const REAL *)s->w->wt + (column / columns * l->depth + gate) * columns, .ldb = columns,
+                                    .segments = (int)l->panels, .length = gates * l->unit_step, .last = gates_last,
+                                    .a_step = s->gates_panel, .b_step = l->gates_k * columns };
+            FN(multiply_rows)(nv, n, w->a, l->cell->x_slot * l->unit_step + gate, w->c, 0, &f, FN(zeros));
+            if (!aside) continue;
+            for (ptrdiff_t i = 0; i < n; i++) {
+                const struct visit *v = FN(visit_at)(w, j0 + i);
+                const REAL *mask = FN(mask_row)(s->q.input_dropout, FN(input_group)(s, g), s->q.B, v->row, l->D);
+                REAL *to = (REAL *)s->back->dx + v->x * l->D + column;
+                for (ptrdiff_t k = 0; k < left; k += VW) {
+                    FN(vec) value = FN(load)(w->c[i] + k);
+                    if (mask) value *= FN(load_part)(mask + column + k, left - k);
+                    if (g) value += FN(load_part)(to + k, left - k);
+                    FN(store_part)(to + k, value, left - k);
+                }
+            }
+        }
+    }
+}
+
+#include "weight_gradient.h"
+
+static void FN(backward_body)(void *argument, int thread, int threads)
+{
+    struct FN(sequence) *s = argument;
+    const struct fr_backward_call *q = s->back;
+    const ptrdiff_t H = s->l.H;
+    struct FN(worker) w;
+    FN(worker_start)(&w, s, thread, threads);
+    const unsigned saved = fr_flush_denormals_on();
+    for (ptrdiff_t b = w.row0; b < w.row1; b++)
+        for (int k = 0; k < s->l.cell->kept; k++) {
+            const REAL *from = k < s->l.cell->states ? q->dfinal[k] : NULL, *last = k == 0 ? q->dlast : NULL;
+            const int silent = s->visits.through[b] == s->visits.through[b + 1] || (s->q.zero_output_for_mask && !fr_is_visited(&s->q, b, s->q.T - 1));
+            for (ptrdiff_t j = 0; j < H; j += VW) {
+                FN(vec) d = from ? FN(load_part)(from + b * H + j, H - j) : FN(splat)(0);
+                if (last && !silent) d += FN(load_part)(last + b * H + j, H - j);
+                FN(store)(s->d[k] + b * s->ld + j, d);
+            }
+        }
+    for (ptrdiff_t end = w.count; end > 0 && !fr_stopped(&s->watch, thread);) {
+        const ptrdiff_t j = FN(step_begin)(&w, end);
+        for (ptrdiff_t p = 0; p < s->l.panels; p++) s->cell->backward(&w, p, j, end);
+        if (s->cell->prepare) {
+            FN(step_stage_backward)(&w, j, end, 1);
+            for (ptrdiff_t p = 0; p < s->l.panels; p++) s->cell->prepare_backward(&w, p, j, end);
+        }
+        FN(step_stage_backward)(&w, j, end, 0);
+        end = j;
+    }
+    if (q->dx)
+        for (ptrdiff_t j = 0; j < w.count && !fr_stopped(&s->watch, thread); j += s->chunk)
+            FN(project_gradients)(&w, j, w.count - j < s->chunk ? w.count : j + s->chunk);
+    for (ptrdiff_t b = w.row0; b < w.row1; b++)
+        for (int k = 0; k < s->l.cell->states; k++)
+            memcpy((REAL *)q->dinitial[k] + b * H, s->d[k] + b * s->ld, (size_t)H * sizeof(REAL));
+    fr_barrier(threads);
+    if (q->dkernel) FN(weight_gradient)(&w);
+    fr_flush_denormals_restore(saved);
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------------------- */
+
+static int FN(worthwhile_threads)(const struct FN(sequence) *s, const struct fr_control *control)
+{
+    double flops = 2.0 * (double)s->visits.count * (double)s->l.depth * (double)(s->l.D + s->l.H);
+    return flops < FR_WORTH_THREADS ? 1 : control->threads;
+}
+
+/* Sets what follows from the call and the number of visits; no memory yet. */
+static struct FN(sequence) FN(sequence_of)(const struct fr_forward_call *q, const struct fr_packed *w, int record)
+{
+    struct FN(sequence) s = { .q = *q, .w = w, .l = FN(layout)(w->cell, w->D, w->H), .cell = FN(steps)[w->cell], .record = record };
+    const ptrdiff_t row = s.l.panels * s.l.gates_row * (ptrdiff_t)sizeof(REAL);
+    s.chunk = FR_CHUNK_BYTES / row;
+    s.chunk = s.chunk < 24 ? 24 : s.chunk > 1024 ? 1024 : s.chunk - s.chunk % 24; /* 24: whole tiles of 6 and 8 rows */
+    if (s.chunk > q->B * q->T) s.chunk = q->B * q->T;
+    s.ld = s.l.panels * s.l.unit_step + 16; /* no multiple of 4 KB */
+    return s;
+}
+
+static int FN(forward)(const struct fr_forward_call *q)
+{
+    struct FN(sequence) s = FN(sequence_of)(q, q->packed, q->tape != NULL);
+    const ptrdiff_t count = fr_count_visits(q);
+    const int threads = (s.visits.count = count, FN(worthwhile_threads)(&s, &q->control));
+    const ptrdiff_t slots = s.record ? q->B + count : 2 * q->B, kept = s.l.cell->kept;
+    s.gates_panel = (s.record ? count : FN(worker_rows)(&s)) * s.l.gates_row + 64 / (ptrdiff_t)sizeof(REAL);
+    /* What outlives the call lies together: the tape, visits, states and, with a backward pass to come, gates. */
+    const size_t header = 1024, listed = (fr_visits_bytes(q, count) + 63) / 64 * 64;
+    _Static_assert(sizeof(struct fr_tape) <= 1024, "the tape's header");
+    const size_t reals = (size_t)(kept * slots * s.ld) + (s.record ? (size_t)(s.l.panels * s.gates_panel) : 0);
+    struct fr_tape *tape = fr_take(header + listed + reals * sizeof(REAL));
+    s.workspace_size = FN(worker_bytes)(&s);
+    char *workspace = fr_take((size_t)threads * s.workspace_size + (size_t)count * sizeof(int32_t));
+    if (!tape || !workspace) {
+        fr_give_back(tape);
+        fr_give_back(workspace);
+        return FR_NO_MEMORY;
+    }
+    fr_list_visits(q, s.record, count, &s.visits, (char *)tape + header);
+    REAL *at = (REAL *)((char *)tape + header + listed);
+    for (int k = 0; k < kept; k++) s.kept[k] = at, at += slots * s.ld;
+    s.gates = s.record ? at : NULL;
+    s.workspace = workspace;
+    s.lists = (int32_t *)(workspace + (size_t)threads * s.workspace_size);
+    fr_watch_start(&s.watch, &q->control);
+    fr_parallel(threads, FN(forward_body), &s);
+    fr_give_back(workspace);
+    const int stopped = atomic_load(&s.watch.stop);
+    if (s.record && !stopped) {
+        *tape = (struct fr_tape){ .call = *q, .build = &BUILD, .visits = s.visits, .gates = s.gates, .kept = { s.kept[0], s.kept[1] },
+                                  .gates_panel = s.gates_panel, .ld = s.ld };
+        *q->tape = tape;
+    } else {
+        fr_give_back(tape);
+    }
+    return stopped ? FR_INTERRUPTED : FR_OK;
+}
+
+static int FN(backward)(const struct fr_backward_call *q)
+{
+    const struct fr_tape *tape = q->tape;
+    struct FN(sequence) s = FN(sequence_of)(&tape->call, q->packed, 1);
+    s.back = q;
+    s.visits = tape->visits;
+    s.gates = tape->gates;
+    s.gates_panel = tape->gates_panel;
+    s.ld = tape->ld;
+    for (int k = 0; k < FR_MAX_KEPT; k++) s.kept[k] = tape->kept[k];
+    s.q.sequence = NULL;
+    const int threads = FN(worthwhile_threads)(&s, &q->control);
+    s.workspace_size = FN(worker_bytes)(&s) + FN(weight_gradient_bytes)(&s);
+    const size_t lists = ((size_t)s.visits.count * sizeof(int32_t) + 63) / 64 * 64, d = (size_t)(s.l.cell->kept * s.q.B * s.ld);
+    const size_t gradients = q->dkernel ? (size_t)FN(weight_gradient_size)(&s) : 0;
+    char *workspace = fr_take((size_t)threads * s.workspace_size + lists + (d + gradients) * sizeof(REAL));
+    if (!workspace) return FR_NO_MEMORY;
+    s.workspace = workspace;
+    s.lists = (int32_t *)(workspace + (size_t)threads * s.workspace_size);
+    REAL *at = (REAL *)((char *)s.lists + lists);
+    for (int k = 0; k < s.l.cell->kept; k++) s.d[k] = at, at += s.q.B * s.ld;
+    s.dweights = at;
+    fr_watch_start(&s.watch, &q->control);
+    fr_parallel(threads, FN(backward_body), &s);
+    fr_give_back(workspace);
+    return atomic_load(&s.watch.stop) ? FR_INTERRUPTED : FR_OK;
+}

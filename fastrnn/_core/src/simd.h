@@ -1,0 +1,264 @@
+/* simd.h - vectors of REAL, as wide as the instruction set that this file is compiled for.
+ *
+ * Everything that knows an instruction set stands in this file. The rest of the kernels is written with the compiler's vector
+ * types (`a * b + c` on FN(vec)) and becomes SSE2, AVX2, AVX-512, NEON or whatever the target has.
+ *
+ * Included once for each number type. Before each inclusion the including file defines
+ *     REAL            float or double
+ *     REAL_IS_FLOAT   1 or 0
+ *     FN(name)        name_f32 or name_f64
+ * The first part is shared and compiled once; the second part is a template over REAL.
+ */
+#ifndef FASTRNN_SIMD_SHARED
+#define FASTRNN_SIMD_SHARED
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+/* The width of a vector and how many of them the CPU can name. A kernel that holds more live vectors than that spills. */
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#define FASTRNN_AVX512 1
+#define VECTOR_BYTES 64
+#define VECTOR_REGISTERS 32
+#elif defined(__AVX2__) && defined(__FMA__)
+#define FASTRNN_AVX2 1
+#define VECTOR_BYTES 32
+#define VECTOR_REGISTERS 16
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define VECTOR_REGISTERS 32
+#else
+#define VECTOR_BYTES 16
+#define VECTOR_REGISTERS 16
+#endif
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+#define NOINLINE __attribute__((noinline))
+
+/* UNROLL in front of a loop with a small constant count: the loop is to disappear, so that its vectors stay in registers. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
+/* Denormal numbers make x86 up to a hundred times slower, and a decaying state passes through them. The kernels therefore
+ * compute with denormals taken as zero, and put the caller's mode back: _on() returns what _restore() wants. */
+#if defined(__SSE2__)
+
+ALWAYS_INLINE unsigned fr_flush_denormals_on(void)
+{
+    const unsigned flush_results = 0x8000, flush_inputs = 0x0040; /* FTZ, DAZ */
+    unsigned saved = _mm_getcsr();
+    _mm_setcsr(saved | flush_results | flush_inputs);
+    return saved;
+}
+
+ALWAYS_INLINE void fr_flush_denormals_restore(unsigned saved)
+{
+    _mm_setcsr(saved);
+}
+
+#elif defined(__aarch64__)
+
+ALWAYS_INLINE unsigned fr_flush_denormals_on(void)
+{
+    const uint64_t flush = 1u << 24; /* FZ */
+    uint64_t saved;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved));
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved | flush) : "memory");
+    return (unsigned)saved;
+}
+
+ALWAYS_INLINE void fr_flush_denormals_restore(unsigned saved)
+{
+    __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)saved) : "memory");
+}
+
+#else
+
+ALWAYS_INLINE unsigned fr_flush_denormals_on(void)
+{
+    return 0;
+}
+
+ALWAYS_INLINE void fr_flush_denormals_restore(unsigned saved)
+{
+    (void)saved;
+}
+
+#endif
+
+#endif /* FASTRNN_SIMD_SHARED */
+
+/* ------------------------------------------------------------------------------------------ template over REAL ---- */
+
+/* VW: lanes of REAL in a vector. */
+#undef VW
+#if REAL_IS_FLOAT
+#define VW (VECTOR_BYTES / 4)
+typedef int32_t FN(lane);
+#else
+#define VW (VECTOR_BYTES / 8)
+typedef int64_t FN(lane);
+#endif
+
+typedef REAL FN(vec) __attribute__((vector_size(VECTOR_BYTES)));
+typedef FN(lane) FN(ivec) __attribute__((vector_size(VECTOR_BYTES)));
+
+/* The same vector at any address of a REAL. */
+typedef REAL FN(vec_anywhere) __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+
+ALWAYS_INLINE FN(vec) FN(load)(const REAL *p)
+{
+    return *(const FN(vec_anywhere) *)p;
+}
+
+ALWAYS_INLINE void FN(store)(REAL *p, FN(vec) v)
+{
+    *(FN(vec_anywhere) *)p = v;
+}
+
+ALWAYS_INLINE FN(vec) FN(splat)(REAL x)
+{
+    return x - (FN(vec)){0}; /* x - 0 keeps the sign of a zero x; x + 0 would not */
+}
+
+/* {0, 1, 2, ...}: which lanes are among the first n. */
+ALWAYS_INLINE FN(ivec) FN(lane_numbers)(void)
+{
+    FN(ivec) numbers;
+    for (int i = 0; i < VW; i++)
+        numbers[i] = i;
+    return numbers;
+}
+
+/* The first n lanes from p, 0 <= n; zeros above. Nothing past p[n - 1] is read. */
+ALWAYS_INLINE FN(vec) FN(load_part)(const REAL *p, ptrdiff_t n)
+{
+    if (n >= VW)
+        return FN(load)(p);
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    return (FN(vec))_mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
+#elif defined(FASTRNN_AVX512)
+    return (FN(vec))_mm512_maskz_loadu_pd((__mmask8)((1u << n) - 1), p);
+#elif defined(FASTRNN_AVX2) && REAL_IS_FLOAT
+    return (FN(vec))_mm256_maskload_ps(p, (__m256i)(FN(lane_numbers)() < (FN(lane))n));
+#elif defined(FASTRNN_AVX2)
+    return (FN(vec))_mm256_maskload_pd(p, (__m256i)(FN(lane_numbers)() < (FN(lane))n));
+#else
+    FN(vec) v = {0};
+    for (int i = 0; i < VW; i++)
+        if (i < n)
+            v[i] = p[i];
+    return v;
+#endif
+}
+
+/* The first n lanes of v to p, 0 <= n. Nothing past p[n - 1] is written. */
+ALWAYS_INLINE void FN(store_part)(REAL *p, FN(vec) v, ptrdiff_t n)
+{
+    if (n >= VW) {
+        FN(store)(p, v);
+        return;
+    }
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+#elif defined(FASTRNN_AVX512)
+    _mm512_mask_storeu_pd(p, (__mmask8)((1u << n) - 1), (__m512d)v);
+#elif defined(FASTRNN_AVX2) && REAL_IS_FLOAT
+    _mm256_maskstore_ps(p, (__m256i)(FN(lane_numbers)() < (FN(lane))n), (__m256)v);
+#elif defined(FASTRNN_AVX2)
+    _mm256_maskstore_pd(p, (__m256i)(FN(lane_numbers)() < (FN(lane))n), (__m256d)v);
+#else
+    for (int i = 0; i < VW; i++)
+        if (i < n)
+            p[i] = v[i];
+#endif
+}
+
+/* Lanes of a where the mask (the result of a comparison: all ones or all zeros) is set, of b elsewhere. */
+ALWAYS_INLINE FN(vec) FN(select)(FN(ivec) mask, FN(vec) a, FN(vec) b)
+{
+    return (FN(vec))((mask & (FN(ivec))a) | (~mask & (FN(ivec))b));
+}
+
+/* a > b, lane by lane. On plain SSE2 by intrinsic: GCC 12 fails on vector comparisons of doubles that it hoists out of a switch. */
+ALWAYS_INLINE FN(ivec) FN(above)(FN(vec) a, FN(vec) b)
+{
+#if defined(__SSE2__) && VECTOR_BYTES == 16 && REAL_IS_FLOAT
+    return (FN(ivec))_mm_cmpgt_ps((__m128)a, (__m128)b);
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+    return (FN(ivec))_mm_cmpgt_pd((__m128d)a, (__m128d)b);
+#else
+    return (FN(ivec))(a > b);
+#endif
+}
+
+/* Minimum and maximum as `a < b ? a : b`, `a > b ? a : b`: where either is NaN the result is b. */
+ALWAYS_INLINE FN(vec) FN(vmin)(FN(vec) a, FN(vec) b)
+{
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    return (FN(vec))_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(FASTRNN_AVX512)
+    return (FN(vec))_mm512_min_pd((__m512d)a, (__m512d)b);
+#elif defined(FASTRNN_AVX2) && REAL_IS_FLOAT
+    return (FN(vec))_mm256_min_ps((__m256)a, (__m256)b);
+#elif defined(FASTRNN_AVX2)
+    return (FN(vec))_mm256_min_pd((__m256d)a, (__m256d)b);
+#elif defined(__SSE2__) && REAL_IS_FLOAT
+    return (FN(vec))_mm_min_ps((__m128)a, (__m128)b);
+#elif defined(__SSE2__)
+    return (FN(vec))_mm_min_pd((__m128d)a, (__m128d)b);
+#else
+    return FN(select)((FN(ivec))(a < b), a, b);
+#endif
+}
+
+ALWAYS_INLINE FN(vec) FN(vmax)(FN(vec) a, FN(vec) b)
+{
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    return (FN(vec))_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(FASTRNN_AVX512)
+    return (FN(vec))_mm512_max_pd((__m512d)a, (__m512d)b);
+#elif defined(FASTRNN_AVX2) && REAL_IS_FLOAT
+    return (FN(vec))_mm256_max_ps((__m256)a, (__m256)b);
+#elif defined(FASTRNN_AVX2)
+    return (FN(vec))_mm256_max_pd((__m256d)a, (__m256d)b);
+#elif defined(__SSE2__) && REAL_IS_FLOAT
+    return (FN(vec))_mm_max_ps((__m128)a, (__m128)b);
+#elif defined(__SSE2__)
+    return (FN(vec))_mm_max_pd((__m128d)a, (__m128d)b);
+#else
+    return FN(select)((FN(ivec))(a > b), a, b);
+#endif
+}
+
+/* a / b. On AVX-512 a float divide would block its unit for longer than all the rest of an activation takes: an estimate of 1/b
+ * to 14 bits and one step on the residual a - b q give the quotient within 0.51 ulp. The step takes a and b finite, b normal. */
+ALWAYS_INLINE FN(vec) FN(quotient)(FN(vec) a, FN(vec) b)
+{
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    FN(vec) r = (FN(vec))_mm512_rcp14_ps((__m512)b);
+    FN(vec) q = a * r;
+    return r * (a - b * q) + q;
+#else
+    return a / b;
+#endif
+}
+
+/* 1 / b, within 0.51 ulp, for b and 1/b normal. */
+ALWAYS_INLINE FN(vec) FN(reciprocal)(FN(vec) b)
+{
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    FN(vec) r = (FN(vec))_mm512_rcp14_ps((__m512)b);
+    return r * (1 - b * r) + r;
+#else
+    return 1 / b;
+#endif
+}

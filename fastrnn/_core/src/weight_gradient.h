@@ -1,0 +1,134 @@
+/* weight_gradient.h - dkernel += x^T dz, drecurrent_kernel += h^T dz, dbias += 1^T dz over all visits; included once
+ * for float and once for double.
+ *
+ * The sum runs over the visits in their one order, so the work is split over tiles of the *result*: a tile is a few
+ * rows of a weight matrix by one panel. The gates buffer is read as it lies. The bias is one more row of the matrix,
+ * whose left factor is 1. Where gates have different left factors each has a job of its own. */
+
+#ifndef FR_WEIGHT_GRADIENT_SHARED
+#define FR_WEIGHT_GRADIENT_SHARED
+enum fr_operand { FROM_X, FROM_BEFORE, FROM_AFTER }; /* x; h before the visit; the late stage's operand, kept after it */
+#endif
+
+/* Rows [0,M) of one weight matrix, and its bias, for the gates [first, first+gates) of one product. */
+struct FN(job) {
+    int first, gates, slot; /* slot: of gate `first` */
+    int mr;                 /* rows of a tile */
+    int ones;               /* is there a bias row? */
+    enum fr_operand operand;
+    const char *letters;
+    ptrdiff_t M, tiles, size;
+    const void *mask;       /* dropout mask of the left factor, its group and row width */
+    int group;
+    REAL *sums;             /* [panels][tiles*mr][gates*unit_step] */
+    REAL *to, *bias;        /* where the sums are added: [M, G*H], [G*H] */
+};
+enum { FN(max_jobs) = 2 * FR_MAX_GATES };
+
+static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
+{
+    const struct FN(layout) *l = &s->l;
+    const struct fr_cell_shape *c = l->cell;
+    REAL *bias = s->back->dbias, *sums = s->dweights;
+    int n = 0;
+    for (int stage = -1; stage < 2; stage++) { /* -1: the product with x; then those with the recurrent operands */
+        const int from = stage == 1 ? c->late_gate : 0, till = stage == 0 ? c->late_gate : c->G;
+        const int groups = stage < 0 ? (s->q.input_dropout ? s->q.input_groups : 1) : s->q.recurrent_dropout ? till - from : 1;
+        const void *mask = stage < 0 ? s->q.input_dropout : s->q.recurrent_dropout;
+        for (int g = 0; g < groups && from < till; g++) {
+            struct FN(job) *job = &jobs[n++];
+            *job = (struct FN(job)){ .gates = (till - from) / groups, .mask = mask };
+            job->group = stage < 0 ? FN(input_group)(s, g) : from + g;
+            job->first = from + g * job->gates;
+            job->slot = (stage < 0 ? c->x_slot : c->h_slot) + job->first;
+            job->letters = stage < 0 ? c->x_gates : c->h_gates;
+            job->operand = stage < 0 ? FROM_X : stage ? FROM_AFTER : FROM_BEFORE;
+            job->M = stage < 0 ? l->D : l->H;
+            job->to = stage < 0 ? s->back->dkernel : s->back->drecurrent_kernel;
+            if (bias && stage < 0) job->bias = bias;
+            if (bias && stage >= 0 && c->bias_rows == 2) job->bias = bias + c->G * l->H;
+            job->ones = job->bias != NULL;
+            job->mr = FN(outer_tile_rows)[job->gates * c->wide];
+            job->tiles = (job->M + job->ones + job->mr - 1) / job->mr;
+            job->size = l->panels * job->tiles * job->mr * job->gates * l->unit_step;
+            job->sums = sums;
+            sums += job->size;
+        }
+    }
+    return n;
+}
+
+static ptrdiff_t FN(weight_gradient_size)(const struct FN(sequence) *s)
+{
+    struct FN(job) jobs[FN(max_jobs)];
+    ptrdiff_t size = 0;
+    for (int i = FN(gradient_jobs)(s, jobs); i-- > 0;) size += jobs[i].size;
+    return size;
+}
+
+enum { FN(packed_tile) = KC * 8 + 16 }; /* from tile to tile of a packed left factor; not a power of two */
+
+static size_t FN(weight_gradient_bytes)(const struct FN(sequence) *s)
+{
+    struct FN(job) jobs[FN(max_jobs)];
+    ptrdiff_t tiles = 0;
+    if (!s->back->dkernel) return 0;
+    for (int i = FN(gradient_jobs)(s, jobs); i-- > 0;) tiles = jobs[i].tiles > tiles ? jobs[i].tiles : tiles;
+    return (size_t)(tiles * FN(packed_tile)) * sizeof(REAL);
+}
+
+/* Tiles [q0,q1) of a job: the sums over all visits, then into the caller's arrays. */
+static void FN(gradient_tiles)(struct FN(worker) *w, const struct FN(job) *job, ptrdiff_t q0, ptrdiff_t q1, REAL *packed)
+{
+    struct FN(sequence) *s = w->s;
+    const struct FN(layout) *l = &s->l;
+    const ptrdiff_t n = s->visits.count, width = job->gates * l->unit_step, column = job->slot * l->unit_step;
+    const REAL *row[KC], *factor[KC];
+    for (ptrdiff_t v0 = 0; v0 < n && !fr_stopped(&s->watch, w->thread); v0 += KC) {
+        const ptrdiff_t K = n - v0 < KC ? n - v0 : KC;
+        for (ptrdiff_t k = 0; k < K; k++) {
+            const struct visit *v = &s->visits.of[v0 + k];
+            row[k] = job->operand == FROM_X      ? (const REAL *)s->q.x + v->x * l->D
+                   : job->operand == FROM_BEFORE ? s->kept[0] + v->before * s->ld
+                                                 : s->kept[l->cell->kept - 1] + v->after * s->ld;
+            factor[k] = FN(mask_row)(job->mask, job->group, s->q.B, v->row, job->M);
+        }
+        FN(pack_columns)(job->mr, packed, FN(packed_tile), q0, q1, row, job->mask ? factor : NULL, K, job->M, job->ones);
+        for (ptrdiff_t p = 0; p < l->panels; p++) {
+            const REAL *dz = s->gates + p * s->gates_panel + v0 * l->gates_row + column;
+            for (ptrdiff_t q = q0; q < q1; q++)
+                FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - q0) * FN(packed_tile), dz, l->gates_row, K,
+                                   job->sums + (p * job->tiles + q) * job->mr * width, width, v0 == 0);
+        }
+    }
+    if (n == 0 || fr_stopped(&s->watch, w->thread)) return;
+    for (ptrdiff_t m = q0 * job->mr; m < q1 * job->mr && m < job->M + job->ones; m++) {
+        REAL *to = m < job->M ? job->to + m * l->cell->G * l->H : job->bias;
+        for (ptrdiff_t p = 0; p < l->panels; p++)
+            for (int g = 0; g < job->gates; g++)
+                for (ptrdiff_t k = 0, units = FN(units)(l, p); k < units; k += VW) {
+                    REAL *d = to + fr_gate_index(l->cell, job->letters[job->first + g]) * l->H + p * l->unit_step + k;
+                    const REAL *sum = job->sums + (p * job->tiles * job->mr + m) * width + g * l->unit_step + k;
+                    FN(store_part)(d, FN(load_part)(d, units - k) + FN(load)(sum), units - k);
+                }
+    }
+}
+
+/* Deals out all jobs' tiles, each weighing as much as it has gates. */
+static void FN(weight_gradient)(struct FN(worker) *w)
+{
+    struct FN(job) jobs[FN(max_jobs)];
+    const int n = FN(gradient_jobs)(w->s, jobs);
+    REAL *packed = (REAL *)(w->s->workspace + (size_t)(w->thread + 1) * w->s->workspace_size - FN(weight_gradient_bytes)(w->s));
+    ptrdiff_t weight = 0;
+    for (int i = 0; i < n; i++) weight += jobs[i].tiles * jobs[i].gates;
+    const ptrdiff_t from = fr_share(weight, w->thread, w->threads), till = fr_share(weight, w->thread + 1, w->threads);
+    for (ptrdiff_t i = 0, at = 0; i < n; i++) {
+        const ptrdiff_t gates = jobs[i].gates, tiles = jobs[i].tiles;
+        ptrdiff_t q0 = (from - at + gates - 1) / gates, q1 = (till - at + gates - 1) / gates;
+        q0 = from <= at ? 0 : q0 < tiles ? q0 : tiles;
+        q1 = till <= at ? 0 : q1 < tiles ? q1 : tiles;
+        if (q0 < q1) FN(gradient_tiles)(w, &jobs[i], q0, q1, packed);
+        at += tiles * gates;
+    }
+}

@@ -1,0 +1,159 @@
+/* worker.h - what the threads of a call share, what one thread has, and the cells; once for float, once for double.
+ * Layouts: pack.h. Visits: visits.h. kept[0] is h, kept[1] the cell's second state or operand: [slot][ld]. */
+
+#ifndef FR_WORKER_SHARED
+#define FR_WORKER_SHARED
+enum { FR_CHUNK_BYTES = 1 << 19 }; /* gates of one chunk of one thread */
+
+struct fr_tape {
+    struct fr_forward_call call; /* its arrays outlive the tape: the caller's promise */
+    const struct fr_build *build;
+    struct visits visits;
+    void *gates, *kept[FR_MAX_KEPT];
+    ptrdiff_t gates_panel, ld;
+};
+#endif
+
+/* One call: what all its threads share. */
+struct FN(sequence) {
+    struct fr_forward_call q;
+    const struct fr_backward_call *back; /* NULL in a forward pass */
+    const struct fr_packed *w;
+    struct FN(layout) l;
+    const struct FN(step_functions) *cell;
+    struct visits visits;
+    REAL *gates, *kept[FR_MAX_KEPT];
+    ptrdiff_t gates_panel, ld; /* from panel to panel; from slot to slot */
+    ptrdiff_t chunk;           /* visits a thread takes at a time */
+    int record;
+    struct fr_watch watch;
+    char *workspace;           /* [threads] of `workspace_size` */
+    size_t workspace_size;
+    REAL *d[FR_MAX_KEPT];      /* backward: gradients of the kept arrays, [B][ld] */
+    REAL *dweights;            /* backward: gradients of the weights, panel by panel; see weight_gradient.h */
+    int32_t *lists;            /* [count]: every thread's visits, one thread after the other */
+};
+
+/* One thread: its rows, its visits in order, and scratch. */
+struct FN(worker) {
+    struct FN(sequence) *s;
+    int thread, threads;
+    ptrdiff_t row0, row1, count;
+    int32_t *list;         /* [count] its visits */
+    ptrdiff_t chunk0;      /* first visit of the chunk in work */
+    const REAL **a;        /* [chunk] rows of a product's left factor */
+    REAL **c;              /* [chunk] rows of its result */
+    REAL *gates;           /* its chunk's gates when they are not kept */
+    REAL *masked;          /* [groups][chunk][D or H] dropped-out rows */
+    REAL *tile;            /* [chunk][4*VW] a panel of results that may not be written in place */
+};
+
+/* The address of one vector of units of one row. */
+struct FN(unit) {
+    REAL *z;                                      /* slot 0 */
+    ptrdiff_t slot;                               /* from slot to slot */
+    const REAL *before[FR_MAX_KEPT];
+    REAL *after[FR_MAX_KEPT], *d[FR_MAX_KEPT];    /* d: gradients, backward only */
+};
+
+/* A cell's maths over rows [j0,j1) of a worker's list, one panel: see step.h. */
+typedef void (*FN(rows_function))(const struct FN(worker) *w, ptrdiff_t panel, ptrdiff_t j0, ptrdiff_t j1);
+struct FN(step_functions) {
+    FN(rows_function) forward, backward, prepare, prepare_backward;
+};
+
+ALWAYS_INLINE FN(vec) FN(slot)(const struct FN(unit) *u, int i) { return FN(load)(u->z + i * u->slot); }
+ALWAYS_INLINE void FN(set_slot)(const struct FN(unit) *u, int i, FN(vec) v) { FN(store)(u->z + i * u->slot, v); }
+
+ALWAYS_INLINE const struct visit *FN(visit_at)(const struct FN(worker) *w, ptrdiff_t j) { return &w->s->visits.of[w->list[j]]; }
+
+/* The gates of the worker's j-th visit, panel 0. */
+ALWAYS_INLINE REAL *FN(gates_at)(const struct FN(worker) *w, ptrdiff_t j)
+{
+    const struct FN(sequence) *s = w->s;
+    return s->record ? s->gates + w->list[j] * s->l.gates_row : w->gates + (j - w->chunk0) * s->l.gates_row;
+}
+
+ALWAYS_INLINE struct FN(unit) FN(unit_at)(const struct FN(worker) *w, ptrdiff_t j, const struct visit *v, ptrdiff_t panel, ptrdiff_t lane)
+{
+    const struct FN(sequence) *s = w->s;
+    const ptrdiff_t unit = panel * s->l.unit_step + lane;
+    struct FN(unit) u = { .z = FN(gates_at)(w, j) + panel * s->gates_panel + lane, .slot = s->l.unit_step };
+    for (int k = 0; k < FR_MAX_KEPT; k++) { /* pointers to arrays that the cell has not are never followed */
+        u.before[k] = s->kept[k] + v->before * s->ld + unit;
+        u.after[k] = s->kept[k] + v->after * s->ld + unit;
+        u.d[k] = s->d[k] + v->row * s->ld + unit;
+    }
+    return u;
+}
+
+/* dy of a visit: its own, and those of the masked steps that repeat its output. */
+ALWAYS_INLINE FN(vec) FN(output_gradient)(const struct FN(sequence) *s, const struct visit *v, ptrdiff_t unit, ptrdiff_t lanes)
+{
+    const REAL *dy = s->back->dsequence;
+    if (!dy) return FN(splat)(0);
+    dy += v->y * s->l.H + unit;
+    FN(vec) sum = FN(load_part)(dy, lanes);
+    for (int32_t k = 1; k <= v->repeats; k++) sum += FN(load_part)(dy + k * s->visits.y_step * s->l.H, lanes);
+    return sum;
+}
+
+#include "cells/rnn.h"
+#include "cells/gru.h"
+#include "cells/gru_reset_before.h"
+#include "cells/lstm.h"
+
+static const struct FN(step_functions) *const FN(steps)[FR_CELLS] = {
+#define X(name, ...) &FN(name##_step),
+    FR_FOR_EACH_CELL(X)
+#undef X
+};
+
+/* ---- a worker ------------------------------------------------------------------------------------------------- */
+
+/* Most rows of a product or chunk; the largest set of masked rows. */
+static inline ptrdiff_t FN(worker_rows)(const struct FN(sequence) *s) { return s->chunk > s->q.B ? s->chunk : s->q.B; }
+
+static size_t FN(worker_bytes)(const struct FN(sequence) *s)
+{
+    const ptrdiff_t rows = FN(worker_rows)(s), G = s->l.cell->G;
+    ptrdiff_t masked = 0;
+    if (s->q.input_dropout) masked = s->q.input_groups * rows * s->l.D;
+    if (s->q.recurrent_dropout && masked < G * rows * s->ld) masked = G * rows * s->ld;
+    size_t reals = (size_t)masked + (size_t)rows * 4 * VW;
+    if (!s->record) reals += (size_t)(s->l.panels * (rows * s->l.gates_row + 16));
+    return (reals * sizeof(REAL) + 2 * (size_t)rows * sizeof(void *) + 256) / 64 * 64;
+}
+
+static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int thread, int threads)
+{
+    const ptrdiff_t rows = FN(worker_rows)(s);
+    *w = (struct FN(worker)){ .s = s, .thread = thread, .threads = threads };
+    w->row0 = fr_first_row(&s->visits, s->q.B, thread, threads);
+    w->row1 = fr_first_row(&s->visits, s->q.B, thread + 1, threads);
+    w->count = s->visits.through[w->row1] - s->visits.through[w->row0];
+    w->list = s->lists + s->visits.through[w->row0];
+    char *at = s->workspace + (size_t)thread * s->workspace_size;
+    w->a = (const REAL **)at, at += (size_t)rows * sizeof(void *);
+    w->c = (REAL **)at, at += (size_t)rows * sizeof(void *);
+    at += -(uintptr_t)at % 64;
+    w->tile = (REAL *)at, at += (size_t)rows * 4 * VW * sizeof(REAL);
+    if (!s->record) w->gates = (REAL *)at, at += (size_t)(s->l.panels * (rows * s->l.gates_row + 16)) * sizeof(REAL);
+    w->masked = (REAL *)at;
+    for (ptrdiff_t i = 0, n = 0; n < w->count; i++)
+        if (s->visits.of[i].row >= w->row0 && s->visits.of[i].row < w->row1) w->list[n++] = (int32_t)i;
+}
+
+/* Visits [j, end) of one step, or of steps that share no row: their rows rise, so none follows from another. */
+static inline ptrdiff_t FN(step_end)(const struct FN(worker) *w, ptrdiff_t j)
+{
+    ptrdiff_t end = j + 1;
+    while (end < w->count && FN(visit_at)(w, end)->row > FN(visit_at)(w, end - 1)->row) end++;
+    return end;
+}
+static inline ptrdiff_t FN(step_begin)(const struct FN(worker) *w, ptrdiff_t end)
+{
+    ptrdiff_t j = end - 1;
+    while (j > 0 && FN(visit_at)(w, j - 1)->row < FN(visit_at)(w, j)->row) j--;
+    return j;
+}

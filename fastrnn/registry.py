@@ -1,0 +1,147 @@
+"""Names and objects: the one place where a string, a class or a config dictionary becomes an object and back.
+
+Every configurable thing (layer, loss, metric, optimizer, schedule, initializer, regularizer, constraint, activation)
+registers under a *kind*. What an object is made of is said once, by its dataclass fields: its signature, ``repr``,
+``get_config`` and clone all derive from them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
+_entries: dict[str, dict[str, Any]] = {}
+
+
+def snake_case(name: str) -> str:
+    """``"SimpleRNN" -> "simple_rnn"``, by the rule Keras names layers with."""
+    name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def register(kind: str, *aliases: str) -> Callable[[T], T]:
+    """Class or function decorator: makes the object known under its own name, its snake_case name and `aliases`."""
+
+    def decorate(thing: T) -> T:
+        name = thing.__name__  # type: ignore[attr-defined]
+        table = _entries.setdefault(kind, {})
+        for key in (name, snake_case(name), *aliases):
+            if table.setdefault(key, thing) is not thing:
+                raise ValueError(f"{kind} name {key!r} is taken by {table[key]!r}")
+        if isinstance(thing, type):
+            thing.kind = kind  # type: ignore[attr-defined]
+        return thing
+
+    return decorate
+
+
+def names(kind: str) -> list[str]:
+    """Every name registered under `kind`, sorted."""
+    return sorted(_entries.get(kind, {}))
+
+
+def lookup(kind: str, name: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The class or function called `name`. Raises ValueError that lists the names there are."""
+    for table in (custom_objects or {}, _entries.get(kind, {})):
+        if name in table:
+            return table[name]
+    raise ValueError(f"unknown {kind} {name!r}; known are: {', '.join(names(kind))}")
+
+
+def get(kind: str, identifier: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """An object from what users write: None, a name, a config dictionary, a class, or the object itself.
+
+    A name of a class gives an instance made without arguments; a name of a function gives the function.
+    """
+    if isinstance(identifier, str):
+        identifier = lookup(kind, identifier, custom_objects)
+    elif isinstance(identifier, Mapping):
+        identifier = deserialize(identifier, custom_objects)
+    return identifier() if isinstance(identifier, type) else identifier
+
+
+def serialize(value: Any) -> Any:
+    """`value` as something JSON can hold. Raises TypeError, naming the value, if it is made of anything else."""
+    if isinstance(value, Configurable):
+        return {"kind": value.kind, "class_name": type(value).__name__, "config": value.get_config()}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return [serialize(v) for v in value]
+    if isinstance(value, Mapping):
+        return {str(k): serialize(v) for k, v in value.items()}
+    if callable(value) and getattr(value, "__name__", "<lambda>").isidentifier():
+        return {"kind": "function", "class_name": value.__name__, "config": None}
+    raise TypeError(f"cannot write {value!r} into a configuration: give it a get_config, or pass a registered name")
+
+
+def deserialize(value: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The inverse of `serialize`."""
+    if isinstance(value, Mapping):
+        if value.keys() == {"kind", "class_name", "config"}:
+            kind, name, config = value["kind"], value["class_name"], value["config"]
+            if kind == "function":
+                return _function(name, custom_objects)
+            cls = lookup(kind, name, custom_objects)
+            return cls.from_config(config, custom_objects)
+        return {k: deserialize(v, custom_objects) for k, v in value.items()}
+    if isinstance(value, list):
+        return [deserialize(v, custom_objects) for v in value]
+    return value
+
+
+def _function(name: str, custom_objects: Mapping[str, Any] | None) -> Any:
+    for table in (custom_objects or {}, *_entries.values()):
+        if name in table and not isinstance(table[name], type):
+            return table[name]
+    raise ValueError(f"unknown function {name!r}; pass it in custom_objects={{{name!r}: ...}}")
+
+
+class Configurable:
+    """Mixin: configuration, clone and repr from the dataclass fields of the subclass (see the module's docstring)."""
+
+    kind: ClassVar[str] = "object"
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments as JSON-able values."""
+        if not is_dataclass(self):
+            raise NotImplementedError(f"{type(self).__name__} is no dataclass: define get_config()")
+        return {f.name: serialize(getattr(self, f.name)) for f in fields(self) if f.init}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+        return cls(**{k: deserialize(v, custom_objects) for k, v in config.items()})
+
+    def __repr__(self) -> str:
+        """The call that makes this object: positional fields, and whatever differs from its default."""
+        if not is_dataclass(self):
+            return f"{type(self).__name__}()"
+        shown = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if not f.init or not f.repr or _is_default(f, value):
+                continue
+            shown.append(repr(value) if f.default is MISSING and not f.kw_only else f"{f.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def _is_default(f: Any, value: Any) -> bool:
+    if f.default is MISSING:
+        return False
+    if value is f.default or (type(value) is type(f.default) and value == f.default):
+        return True
+    return isinstance(f.default, str) and isinstance(value, Configurable) and repr(value) == repr(_default_object(value, f.default))
+
+
+def _default_object(value: Configurable, name: str) -> Any:
+    try:
+        return get(value.kind, name)
+    except ValueError:
+        return None
