@@ -530,7 +530,7 @@ def column_sum(a, out):
 def activate(name, x, isa=None):
     """The activation called `name`, element by element, as the cells compute it."""
     cdef int typenum = real_type(x, "x"), kind = activation_of(name)
-    x = np.ascontiguousarray(x)
+    x = np.asarray(x, order="C")
     y = np.empty_like(x)
     cdef void *from_ = cnp.PyArray_DATA(<cnp.ndarray>x)
     cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>y)

@@ -1,8 +1,14 @@
 /* activations.h - the activations of a cell and their slopes, on vectors of REAL.
  *
- * tanh and sigmoid are most of the time a small cell takes outside its products, so that they have their own formulas; all
- * others are built from the same exponential. Accuracy, over all inputs whose result is a normal number: see each function.
- * Nothing here depends on -ffast-math: NaN gives NaN, infinities give limits, and both hold with denormals flushed or not.
+ * tanh and sigmoid are where a small cell spends the time that its products leave; the others share their exponential.
+ * Largest errors in units of the last place, with and without FMA, over all results that are normal numbers:
+ *
+ *               tanh   sigmoid   softsign   elu   selu   softplus   exponential
+ *     float     2.8    2.5       1.5        2.5   3.4    3.5        1.7     (tanh, sigmoid: every float)
+ *     double    3.1    2.5       1.5        2.5   4.5    3.5        1.7     (3e7 and more samples)
+ *
+ * NaN gives NaN, infinities give the limits, tanh is exactly odd, and tanh and sigmoid never leave [-1, 1] and [0, 1]. All
+ * that holds with denormals flushed or not, and needs no -ffast-math, which would break the rounding below.
  *
  * Included after simd.h, once for each number type. Without REAL only the shared part is seen.
  */
@@ -42,67 +48,61 @@ static const char *const fr_activation_names[FR_ACTIVATIONS] __attribute__((unus
 
 #ifdef REAL
 
-/* Constants of each number type. The coefficients come from benchmarks/kernels/fit_activations.py.
+#define LOG2E 1.4426950408889634
+#define SELU_SCALE 1.0507009873554805
+#define SELU_ALPHA 1.6732632423543772
+
+/* Constants of each number type; the coefficients come from benchmarks/kernels/fit_activations.py.
  *
- * ln 2 = LN2_HIGH + LN2_LOW, the first with so few bits that n * LN2_HIGH is exact for every exponent n.
- * ROUNDER + x rounds x to an integer and leaves that integer in the lowest bits of the sum: BIAS makes it an exponent field. */
-#undef MANTISSA_BITS
-#undef EXPONENT_BIAS
-#undef ROUNDER
-#undef LN2_HIGH
-#undef LN2_LOW
-#undef EXP_LOWEST
-#undef EXP_HIGHEST
-#undef EXPM1_LOWEST
-#undef SIGMOID_SCALE
-#undef SIGMOID_SCALE_EXPONENT
-#undef SIGMOID_ONE
+ * ROUNDER          x + ROUNDER is x rounded to an integer, which stands in the lowest bits of the sum
+ * LN2_HIGH, _LOW   ln 2 in two parts, the first with so few bits that n * LN2_HIGH is exact for every exponent n
+ * EXP_ZERO, ...    from there on exp rounds to 0, exp to infinity, sigmoid to less than a normal number
+ * SATURATED        from there on 1 - e^-x and 1 / (1 + e^-x) round to 1, and so does tanh from half of it on
+ * coth_terms       r/2 coth(r/2) = 1 + r^2 P(r^2)
+ * log_terms        log(1 + z) = g + g^3 P(g^2), g = 2 z / (2 + z) */
 #if REAL_IS_FLOAT
 #define MANTISSA_BITS 23
 #define EXPONENT_BIAS 127
 #define ROUNDER 12582912.0f /* 1.5 * 2^23 */
-#define LN2_HIGH 0.693359375f
-#define LN2_LOW -2.12194440e-4f
-#define EXP_LOWEST -104.0f /* exp is 0 from here down */
-#define EXP_HIGHEST 89.0f  /* exp is infinite from here up */
-#define EXPM1_LOWEST -18.0f /* expm1 is -1 from here down */
-#define SIGMOID_SCALE_EXPONENT -64
-#define SIGMOID_SCALE 0x1p-64f
-#define SIGMOID_ONE 18.0f /* sigmoid is 1 from here up */
+#define LN2_HIGH 0.693359375
+#define LN2_LOW -2.1219444005469057e-4
+#define EXP_ZERO -104
+#define EXP_INFINITE 89
+#define SIGMOID_ZERO -88.8
+#define SATURATED 18.04
 
-/* expm1(r) = r + r^2 P(r), |r| <= ln(2)/2; relative error 1.7e-8 */
-static const REAL FN(expm1_terms)[] = {0.49999997f, 0.166665435f, 0.0416671969f, 0.00836652424f, 0.00138827297f};
-
-/* log1p(z) = 2 f + f^3 P(f^2), f = z / (2 + z), 0 <= z <= 1; relative error 5e-10 */
-static const REAL FN(log1p_terms)[] = {0.666666746f, 0.39998889f, 0.286166131f, 0.214305609f, 0.242902935f};
+static const REAL FN(coth_terms)[] = {0.0833331198f, -0.00138332334f};
+static const REAL FN(log_terms)[] = {0.0833330229f, 0.0125067299f, 0.00218763109f, 0.000547122327f};
 #else
 #define MANTISSA_BITS 52
 #define EXPONENT_BIAS 1023
 #define ROUNDER 6755399441055744.0 /* 1.5 * 2^52 */
-#define LN2_HIGH 0.693147180559663 /* 40 bits */
+#define LN2_HIGH 0.693147180559663
 #define LN2_LOW 2.8235290563031577e-13
-#define EXP_LOWEST -746.0
-#define EXP_HIGHEST 710.0
-#define EXPM1_LOWEST -40.0
-#define SIGMOID_SCALE_EXPONENT -512
-#define SIGMOID_SCALE 0x1p-512
-#define SIGMOID_ONE 40.0
+#define EXP_ZERO -746
+#define EXP_INFINITE 710
+#define SIGMOID_ZERO -710
+#define SATURATED 38.2
 
-/* relative error 3.1e-17 */
-static const REAL FN(expm1_terms)[] = {
-    0.50000000000000056,    0.16666666666666591,    0.041666666666576702,   0.0083333333333892312,  0.00138888889315826,
-    0.00019841269719925311, 2.4801505251924316e-05, 2.7557406515266151e-06, 2.7626046832254408e-07, 2.505416683615897e-08};
-
-/* relative error 2.1e-18 */
-static const REAL FN(log1p_terms)[] = {
-    0.66666666666666674, 0.39999999999994057, 0.28571428572498314, 0.22222222126343075,  0.18181823165585775, 0.15384452920069328,
-    0.13336789112449976, 0.11716131590925274, 0.1097135278251674,  0.069988438159400174, 0.164601268366346};
+static const REAL FN(coth_terms)[] = {0.083333333333332996, -0.0013888888888493654, 3.3068781573171331e-05,
+                                      -8.2669478292644333e-07, 2.0689588851355273e-08};
+static const REAL FN(log_terms)[] = {0.083333333333332885,   0.012500000000048521,   0.0022321428553201414, 0.0004340278116205412,
+                                     8.8778048975263985e-05, 1.8782409032275631e-05, 4.0591755911869911e-06, 9.235432410667755e-07,
+                                     1.5915729730328117e-07, 8.1113798144720082e-08};
 #endif
 
-#undef LOG2E
-#define LOG2E 1.4426950408889634
-
 /* ------------------------------------------------------------------------------------------------- exponentials ---- */
+
+/* e^(-c x) in parts. With c x = c r - n ln 2, |c r| <= ln(2)/2, and the even function E(r) = r/2 coth(c r / 2),
+ *
+ *     e^(-c x) = 2^n (E - r/2) / (E + r/2)        1 - e^(-c r) = r / (E + r/2)
+ *
+ * Two things make this cheap. E takes two coefficients in float and five in double, where a polynomial for the exponential
+ * itself takes six and eleven. And tanh and sigmoid are quotients of such terms: multiplied out, each has one division. */
+typedef struct {
+    FN(vec) n, power;       /* power = 2^n */
+    FN(vec) r, top, bottom; /* top = E - r/2, bottom = E + r/2 */
+} FN(decay);
 
 ALWAYS_INLINE FN(vec) FN(magnitude)(FN(vec) x)
 {
@@ -110,11 +110,22 @@ ALWAYS_INLINE FN(vec) FN(magnitude)(FN(vec) x)
     return (FN(vec))((FN(ivec))x & ~sign);
 }
 
-/* The magnitude of a >= 0 with the sign of x. */
+/* a >= +0 with the sign of x. */
 ALWAYS_INLINE FN(vec) FN(with_sign_of)(FN(vec) x, FN(vec) a)
 {
     const FN(lane) sign = (FN(lane))1 << (8 * sizeof(REAL) - 1);
     return (FN(vec))((FN(ivec))a | ((FN(ivec))x & sign));
+}
+
+/* ROUNDER + bias + n has the exponent field of 2^n in its lowest bits. */
+ALWAYS_INLINE FN(vec) FN(shift_to_exponent)(FN(vec) sum)
+{
+    return (FN(vec))((FN(ivec))sum << MANTISSA_BITS);
+}
+
+ALWAYS_INLINE FN(vec) FN(power_of_two)(FN(vec) n)
+{
+    return FN(shift_to_exponent)(n + (REAL)(ROUNDER + EXPONENT_BIAS));
 }
 
 /* P(x) by Horner's rule. */
@@ -126,81 +137,80 @@ ALWAYS_INLINE FN(vec) FN(polynomial)(const REAL *terms, int count, FN(vec) x)
     return p;
 }
 
-/* Splits x = n ln 2 + r with |r| <= ln(2)/2; returns r, and *power = 2^(n + shift), which must be a normal number.
- * The sum that rounds x / ln 2 to the integer n holds n + shift + bias in its lowest bits: moved up, they are that power. */
-ALWAYS_INLINE FN(vec) FN(reduce)(FN(vec) x, int shift, FN(vec) *power)
+/* c: a constant power of two. It goes into the other constants, and none of them is rounded by that.
+ * The caller bounds x so that n is an exponent; n may be one too large, and the power is then infinite. */
+ALWAYS_INLINE FN(decay) FN(split_decay)(FN(vec) x, double c)
 {
-    const REAL rounder = ROUNDER + (REAL)(EXPONENT_BIAS + shift);
-    FN(vec) sum = x * (REAL)LOG2E + rounder;
-    FN(vec) n = sum - rounder;
-    *power = (FN(vec))((FN(ivec))sum << MANTISSA_BITS);
-    return x - n * LN2_HIGH - n * LN2_LOW;
+    const int count = sizeof FN(coth_terms) / sizeof(REAL);
+    REAL terms[sizeof FN(coth_terms) / sizeof(REAL)]; /* of E = 1/c + r^2 P(r^2) */
+    double scale = c;
+    UNROLL for (int k = 0; k < count; k++, scale *= c * c)
+        terms[k] = (REAL)(FN(coth_terms)[k] * scale);
+
+    FN(decay) e;
+    const REAL rounder = (REAL)(ROUNDER + EXPONENT_BIAS);
+    FN(vec) sum = x * (REAL)(-c * LOG2E) + rounder;
+    e.power = FN(shift_to_exponent)(sum);
+    e.n = sum - rounder;
+    e.r = x + e.n * (REAL)(LN2_HIGH / c) + e.n * (REAL)(LN2_LOW / c);
+    FN(vec) square = e.r * e.r;
+    FN(vec) even = square * FN(polynomial)(terms, count, square) + (REAL)(1 / c);
+    e.top = even - (REAL)0.5 * e.r;
+    e.bottom = even + (REAL)0.5 * e.r;
+    return e;
 }
 
-/* e^r - 1 for the r of a reduction, relatively accurate around 0. */
-ALWAYS_INLINE FN(vec) FN(expm1_reduced)(FN(vec) r)
+/* (1 - e^(-c x)) bottom = (1 - 2^n) bottom + 2^n r. The first product is 0 around x = 0, where it would spoil the relative
+ * accuracy of r, and the larger one elsewhere: it is the one not to round. 2^n r is exact. */
+ALWAYS_INLINE FN(vec) FN(decayed)(FN(decay) e)
 {
-    const int count = sizeof FN(expm1_terms) / sizeof(REAL);
-    return r * r * FN(polynomial)(FN(expm1_terms), count, r) + r;
+    return FN(fused)(e.bottom, 1 - e.power, e.power * e.r);
 }
 
 /* e^x. 2^n is applied as two factors, so that results near the largest and the smallest numbers need no special case. */
 ALWAYS_INLINE FN(vec) FN(vexp)(FN(vec) x)
 {
-    x = FN(vmin)(FN(splat)(EXP_HIGHEST), FN(vmax)(FN(splat)(EXP_LOWEST), x));
-    FN(vec) n = (x * (REAL)LOG2E + ROUNDER) - ROUNDER;
-    FN(vec) r = x - n * LN2_HIGH - n * LN2_LOW;
-    const REAL rounder = ROUNDER + (REAL)EXPONENT_BIAS;
-    FN(vec) half = n * (REAL)0.5 + rounder;
-    FN(vec) rest = n - (half - rounder) + rounder;
-    FN(vec) first_power = (FN(vec))((FN(ivec))half << MANTISSA_BITS);
-    FN(vec) second_power = (FN(vec))((FN(ivec))rest << MANTISSA_BITS);
-    return (1 + FN(expm1_reduced)(r)) * first_power * second_power;
+    x = FN(vmin)(FN(splat)(EXP_INFINITE), FN(vmax)(FN(splat)(EXP_ZERO), x));
+    FN(decay) e = FN(split_decay)(-x, 1);
+    FN(vec) half = ((REAL)0.5 * e.n + ROUNDER) - ROUNDER;
+    return e.top / e.bottom * FN(power_of_two)(half) * FN(power_of_two)(e.n - half);
 }
 
-/* 1 - e^x = (1 - 2^n) - (e^r - 1) 2^n for x <= 0; elsewhere the value means nothing. 0 gives +0. */
+/* 1 - e^-x for x >= 0, relatively accurate around 0; elsewhere the value means nothing. */
 ALWAYS_INLINE FN(vec) FN(one_minus_exp)(FN(vec) x)
 {
-    FN(vec) power;
-    FN(vec) r = FN(reduce)(FN(vmax)(FN(splat)(EXPM1_LOWEST), x), 0, &power);
-    return (1 - power) - FN(expm1_reduced)(r) * power;
+    FN(decay) e = FN(split_decay)(FN(vmin)(FN(splat)((REAL)SATURATED), x), 1);
+    return FN(decayed)(e) / e.bottom;
 }
 
 /* log(1 + z) for 0 <= z <= 1, by 2 atanh(z / (2 + z)). */
 ALWAYS_INLINE FN(vec) FN(vlog1p)(FN(vec) z)
 {
-    const int count = sizeof FN(log1p_terms) / sizeof(REAL);
-    FN(vec) f = FN(quotient)(z, 2 + z);
-    FN(vec) square = f * f;
-    return f * square * FN(polynomial)(FN(log1p_terms), count, square) + 2 * f;
+    const int count = sizeof FN(log_terms) / sizeof(REAL);
+    FN(vec) g = 2 * z / (2 + z);
+    FN(vec) square = g * g;
+    return g * square * FN(polynomial)(FN(log_terms), count, square) + g;
 }
 
 /* ---------------------------------------------------------------------------------------------- tanh and sigmoid ---- */
 
-/* tanh|x| = s / (2 - s) with s = 1 - e^-2|x| in [0, 1]. */
+/* tanh|x| = (1 - e^-2|x|) / (1 + e^-2|x|) */
 ALWAYS_INLINE FN(vec) FN(vtanh)(FN(vec) x)
 {
-    FN(vec) s = FN(one_minus_exp)(-2 * FN(magnitude)(x));
-    return FN(with_sign_of)(x, FN(quotient)(s, 2 - s));
+    FN(vec) size = FN(vmin)(FN(splat)((REAL)(SATURATED / 2)), FN(magnitude)(x));
+    FN(decay) e = FN(split_decay)(size, 2);
+    return FN(with_sign_of)(x, FN(decayed)(e) / (e.power * e.top + e.bottom));
 }
 
-/* 1 / (1 + e^-x) as s / (s + s e^-x) with a small power of two s: e^-x may then be larger than any number, and the result
- * underflows in the last operation only. */
+/* 1 / (1 + e^-x). Where e^-x is too large the power is infinite and the result 0; the true one is no normal number. */
 ALWAYS_INLINE FN(vec) FN(vsigmoid)(FN(vec) x)
 {
-    FN(vec) power;
-    x = FN(vmin)(FN(splat)(SIGMOID_ONE), FN(vmax)(FN(splat)(EXP_LOWEST), x));
-    FN(vec) r = FN(reduce)(-x, SIGMOID_SCALE_EXPONENT, &power);
-    FN(vec) scaled = (1 + FN(expm1_reduced)(r)) * power + SIGMOID_SCALE;
-    return FN(reciprocal)(scaled) * SIGMOID_SCALE;
+    x = FN(vmin)(FN(splat)((REAL)SATURATED), FN(vmax)(FN(splat)((REAL)SIGMOID_ZERO), x));
+    FN(decay) e = FN(split_decay)(x, 1);
+    return e.bottom / (e.power * e.top + e.bottom);
 }
 
 /* --------------------------------------------------------------------------------------------------- activations ---- */
-
-#undef SELU_SCALE
-#undef SELU_ALPHA
-#define SELU_SCALE 1.0507009873554805
-#define SELU_ALPHA 1.6732632423543772
 
 ALWAYS_INLINE FN(vec) FN(vhard_sigmoid)(FN(vec) x)
 {
@@ -213,18 +223,18 @@ ALWAYS_INLINE FN(vec) FN(vsoftsign)(FN(vec) x)
 {
     const REAL bound = (REAL)1e18;
     x = FN(vmin)(FN(splat)(bound), FN(vmax)(FN(splat)(-bound), x));
-    return FN(quotient)(x, 1 + FN(magnitude)(x));
+    return x / (1 + FN(magnitude)(x));
 }
 
 ALWAYS_INLINE FN(vec) FN(velu)(FN(vec) x)
 {
-    return FN(select)((FN(ivec))(x >= 0), x, -FN(one_minus_exp)(x));
+    return FN(select)(FN(above)(x, FN(splat)(0)), x, 0 - FN(one_minus_exp)(-x));
 }
 
 ALWAYS_INLINE FN(vec) FN(vselu)(FN(vec) x)
 {
-    FN(vec) negative = (REAL)(-SELU_SCALE * SELU_ALPHA) * FN(one_minus_exp)(x);
-    return FN(select)((FN(ivec))(x >= 0), (REAL)SELU_SCALE * x, negative);
+    FN(vec) negative = 0 - (REAL)(SELU_SCALE * SELU_ALPHA) * FN(one_minus_exp)(-x);
+    return FN(select)(FN(above)(x, FN(splat)(0)), (REAL)SELU_SCALE * x, negative);
 }
 
 /* log(1 + e^x) = max(x, 0) + log(1 + e^-|x|) */
@@ -281,12 +291,25 @@ ALWAYS_INLINE FN(vec) FN(activate_slope)(int kind, FN(vec) y)
     case FR_SELU:
         return FN(select)(positive, FN(splat)((REAL)SELU_SCALE), y + (REAL)(SELU_SCALE * SELU_ALPHA));
     case FR_SOFTPLUS: /* sigmoid(x) = 1 - e^-y */
-        return FN(one_minus_exp)(-y);
+        return FN(one_minus_exp)(y);
     case FR_EXPONENTIAL:
         return y;
     default: /* FR_LINEAR */
         return one;
     }
 }
+
+#undef MANTISSA_BITS
+#undef EXPONENT_BIAS
+#undef ROUNDER
+#undef LOG2E
+#undef LN2_HIGH
+#undef LN2_LOW
+#undef EXP_ZERO
+#undef EXP_INFINITE
+#undef SIGMOID_ZERO
+#undef SATURATED
+#undef SELU_SCALE
+#undef SELU_ALPHA
 
 #endif /* REAL */

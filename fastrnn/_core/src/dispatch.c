@@ -38,7 +38,9 @@ int fr_build_runs_here(const struct fr_build *build)
     __builtin_cpu_init();
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (build == &fr_build_avx2) return avx2;
-    if (build == &fr_build_avx512) return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq");
+    if (build == &fr_build_avx512)
+        return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+            && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 #endif
     return build == &fr_build_baseline;
 }

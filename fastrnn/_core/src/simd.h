@@ -239,26 +239,23 @@ ALWAYS_INLINE FN(vec) FN(vmax)(FN(vec) a, FN(vec) b)
 #endif
 }
 
-/* a / b. On AVX-512 a float divide would block its unit for longer than all the rest of an activation takes: an estimate of 1/b
- * to 14 bits and one step on the residual a - b q give the quotient within 0.51 ulp. The step takes a and b finite, b normal. */
-ALWAYS_INLINE FN(vec) FN(quotient)(FN(vec) a, FN(vec) b)
+/* a * b + c with the product unrounded, where the CPU can. The compiler fuses plain expressions by itself; this is for a sum of
+ * two products, where it matters which of them is rounded. */
+ALWAYS_INLINE FN(vec) FN(fused)(FN(vec) a, FN(vec) b, FN(vec) c)
 {
 #if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
-    FN(vec) r = (FN(vec))_mm512_rcp14_ps((__m512)b);
-    FN(vec) q = a * r;
-    return r * (a - b * q) + q;
+    return (FN(vec))_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(FASTRNN_AVX512)
+    return (FN(vec))_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(FASTRNN_AVX2) && REAL_IS_FLOAT
+    return (FN(vec))_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#elif defined(FASTRNN_AVX2)
+    return (FN(vec))_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__aarch64__)
+    for (int i = 0; i < VW; i++) /* one fmla; arm_neon.h, which has its own vmin_f32, would clash with ours */
+        c[i] = REAL_IS_FLOAT ? __builtin_fmaf(a[i], b[i], c[i]) : __builtin_fma(a[i], b[i], c[i]);
+    return c;
 #else
-    return a / b;
-#endif
-}
-
-/* 1 / b, within 0.51 ulp, for b and 1/b normal. */
-ALWAYS_INLINE FN(vec) FN(reciprocal)(FN(vec) b)
-{
-#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
-    FN(vec) r = (FN(vec))_mm512_rcp14_ps((__m512)b);
-    return r * (1 - b * r) + r;
-#else
-    return 1 / b;
+    return a * b + c;
 #endif
 }
