@@ -88,6 +88,11 @@ class Parameter:
         """A writable view of the gradient: backward passes add into it."""
         return self.block.gradients[self.offset : self.offset + self.size].reshape(self.shape)
 
+    @gradient.setter
+    def gradient(self, values: Any) -> None:
+        """Makes `weight.gradient += values` possible, which adds in place and then sets the view to itself."""
+        self.gradient[...] = values
+
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
         return self.values.copy()

@@ -124,7 +124,7 @@ class Configurable:
         if not is_dataclass(self):
             return f"{type(self).__name__}()"
         shown = []
-        for f in fields(self):
+        for f in sorted(fields(self), key=lambda f: f.kw_only):
             value = getattr(self, f.name)
             if not f.init or not f.repr or _is_default(f, value):
                 continue
