@@ -44,13 +44,13 @@ class Bidirectional(Layer):
 
     layer: Any
     merge_mode: str | None = "concat"
-    weights: InitVar[Any] = None  # type: ignore[assignment]
+    weights: InitVar[Any] = None
     backward_layer: Any = None
 
     expects: ClassVar[str] = "(batch, time, features)"
     takes_states: ClassVar[bool] = True
 
-    def __post_init__(self, weights: Any) -> None:  # type: ignore[override]
+    def __post_init__(self, weights: Any) -> None:
         pattern = self.layer
         for argument in ("layer", "backward_layer"):
             value = getattr(self, argument)
@@ -189,7 +189,8 @@ class Bidirectional(Layer):
         dy = as_list(dy) if self.merge_mode is None or self.return_state else [dy]
         count = 1 if self.merge_mode else 2
         gradients = self._unmerge(dy[0], outputs) if self.merge_mode else dy[:2]
-        dx, dinitial = None, []
+        dx: Any = None
+        dinitial: list[Array] = []
         dstates = self._halves(dy[count:])
         for layer, own, gradient, dfinal in zip(self.directions, saved, gradients, dstates, strict=True):
             if self.return_sequences:
@@ -200,7 +201,7 @@ class Bidirectional(Layer):
             dinitial += own_dinitial
         return [dx, *dinitial] if had_initial_state else dx
 
-    def _turned(self, sequence: Array | None) -> Array | None:
+    def _turned(self, sequence: Any) -> Any:
         """From the order of x to the forward layer's own: another one if it is the one that goes backwards; or back."""
         if sequence is None or not self.forward_layer.go_backwards:
             return sequence

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -22,38 +22,16 @@ from ..states import Context
 from .layer import Array, Layer
 
 States = tuple[Array, ...]
+C = TypeVar("C", bound=type)
 WEIGHT_OPTIONS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
 
 
-def positional(*order: str) -> Callable[[type], type]:
-    """Class decorator: the constructor takes these arguments also by position, in this order (Keras')."""
-
-    def decorate(cls: type) -> type:
-        init = cls.__init__  # type: ignore[misc]
-
-        @functools.wraps(init)
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            if len(args) > len(order):
-                raise TypeError(f"{cls.__name__} takes {len(order)} arguments by position; received {len(args)}")
-            init(self, **dict(zip(order, args, strict=False)), **kwargs)
-
-        own = dict(inspect.signature(init).parameters)
-        first = [own.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *order)]
-        rest = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values()]
-        __init__.__signature__ = inspect.Signature([*first, *rest])  # type: ignore[attr-defined]
-        cls.__init__ = __init__  # type: ignore[misc]
-        return cls
-
-    return decorate
-
-
 class Saved(NamedTuple):
-    """What `run_backward` needs of a call of `run`. `ended`: rows whose last output is zeroed, see `run`."""
+    """What `run_backward` needs of a call of `run`."""
 
     packed: Any
     tape: Any
     input_gradient: bool
-    ended: Array | None
 
 
 @dataclass(eq=False, repr=False)
@@ -257,7 +235,7 @@ class Recurrent(Layer):
 
         Returns:
             The sequence (None without `return_sequences`), the last output, the final state, and what `run_backward`
-            needs. With `zero_output_for_mask` the last output of a row whose last step is masked is zero.
+            needs. The last output is that of the last step taken, so with `zero_output_for_mask` it may be zero.
         """
         if self.stateful and not initial_state:
             initial_state = self._stored_state(len(x), context)
@@ -280,12 +258,7 @@ class Recurrent(Layer):
         )
         if self.stateful:
             context.store.set_states(self, tuple(s.copy() for s in final_state))
-        ended = None
-        if self.zero_output_for_mask and mask is not None:
-            ended = ~mask[:, 0 if self.go_backwards else -1]
-            last = np.where(ended[:, None], last.dtype.type(0), last)
-        saved = Saved(packed, tape, context.input_gradient, ended) if context.record else None
-        return sequence, last, final_state, saved
+        return sequence, last, final_state, Saved(packed, tape, context.input_gradient) if context.record else None
 
     def run_backward(
         self, saved: Saved, dsequence: Array | None, dlast: Array | None, dfinal: Sequence[Array | None]
@@ -295,8 +268,6 @@ class Recurrent(Layer):
         Those of the weights are added up in the parameters, unless the layer is frozen.
         """
         dsequence, dlast, *dfinal = map(_contiguous, (dsequence, dlast, *dfinal))
-        if dlast is not None and saved.ended is not None:
-            dlast = np.where(saved.ended[:, None], dlast.dtype.type(0), dlast)
         dweights = {f"d{w.name}": w.gradient for w in self._weights} if self.trainable else {}
         return kernels.backward(
             saved.packed,
@@ -357,7 +328,29 @@ class Gated(Recurrent):
     inner_activations: ClassVar[tuple[str, ...]] = ("activation", "recurrent_activation")
 
 
-def as_shapes(shape: Any) -> list[tuple[int | None, ...]]:
+def positional(*order: str) -> Callable[[C], C]:
+    """Class decorator: the constructor takes these arguments also by position, in this order (Keras')."""
+
+    def decorate(cls: C) -> C:
+        init = cls.__init__  # type: ignore[misc]
+
+        @functools.wraps(init)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            if len(args) > len(order):
+                raise TypeError(f"{cls.__name__} takes {len(order)} arguments by position; received {len(args)}")
+            init(self, **dict(zip(order, args, strict=False)), **kwargs)
+
+        own = dict(inspect.signature(init).parameters)
+        in_place = [own.pop(name).replace(kind=inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in ("self", *order)]
+        by_name = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own.values()]
+        __init__.__signature__ = inspect.Signature([*in_place, *by_name])  # type: ignore[attr-defined]
+        cls.__init__ = __init__  # type: ignore[misc]
+        return cls
+
+    return decorate
+
+
+def as_shapes(shape: Any) -> list[tuple[Any, ...]]:
     """The shapes of all inputs, the sequence's first."""
     return shape if isinstance(shape, list) else [shape]
 

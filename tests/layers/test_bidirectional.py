@@ -159,6 +159,30 @@ def test_the_backward_layer_may_be_another(x):
     assert backward.zero_output_for_mask
 
 
+def test_outputs_are_in_the_order_of_the_forward_layer_if_that_goes_backwards(x):
+    """As Keras has it: it turns round what the second layer gives, whichever way that went."""
+
+    def both(reverse, merge_mode):
+        layer = Bidirectional(
+            GRU(UNITS, return_sequences=True, go_backwards=reverse, dtype="float64"),
+            merge_mode,
+            backward_layer=GRU(UNITS, return_sequences=True, go_backwards=not reverse, dtype="float64"),
+        )
+        layer.build((None, None, FEATURES))
+        return layer
+
+    for merge_mode in ("sum", None):
+        first, second = both(False, merge_mode), both(True, merge_mode)
+        values = make(GRU).get_weights()
+        first.set_weights(values)
+        second.set_weights([*values[3:], *values[:3]])
+        expected = first(x, mask=HOLES)
+        expected = expected[:, ::-1] if merge_mode else [z[:, ::-1] for z in reversed(expected)]
+        assert np.array_equal(second(x, mask=HOLES), expected)
+        masks = second.output_mask(x, HOLES)
+        assert np.array_equal(masks if merge_mode else masks[0], HOLES[:, ::-1])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
