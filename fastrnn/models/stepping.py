@@ -1,0 +1,132 @@
+"""One training step: forward, loss, backward, update. Prepared once, run often."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from typing import Any
+
+import numpy as np
+
+from ..params import Parameter, Segment, segments, unique
+from ..states import Context, StateStore
+from .data import Batch
+from .network import Network, Plan
+from .objective import Objective
+
+Array = np.ndarray
+
+
+class Stepper:
+    """Steps of one model under one `compile`. What is trained is settled when the stepper is made.
+
+    Args:
+        network: of the model.
+        weights: of the model, in order.
+        trained: those the optimizer changes.
+        objective: losses and metrics.
+        optimizer: may be None if only `test` is used.
+        store: of the model.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        weights: list[Parameter],
+        trained: list[Parameter],
+        objective: Objective,
+        optimizer: Any,
+        store: StateStore,
+    ) -> None:
+        self.network, self.objective, self.optimizer, self.store = network, objective, optimizer, store
+        self.weights, self.trained = unique(weights), trained
+        self.penalized = [p for p in trained if p.regularizer is not None]
+        self.training = network.plan(Context(training=True, record=True, input_gradient=False, store=store))
+        self.testing = network.plan(Context(store=store))
+        self._blocks: list[Any] = []
+        self._segments: list[Segment] = []
+        self.claim()
+
+    def claim(self) -> None:
+        """Makes these weights those of the optimizer, which another model may have used in between."""
+        if self.optimizer is not None and self.trained:
+            self.optimizer.build(self.trained)
+
+    def train(self, batch: Batch) -> bool:
+        """One step, after `claim`. Weights change only if loss and gradients are finite; says whether they are."""
+        run, total, parts = self._differentiate(batch, self.training)
+        finite = math.isfinite(total) and all(self._finite(segment) for segment in self._segments)
+        if finite and self.trained:
+            with uninterrupted():
+                self.optimizer.apply()
+        self.objective.record(batch, run, total, parts)
+        return finite
+
+    def test(self, batch: Batch) -> None:
+        """Takes the losses and metrics of a batch into the running means."""
+        run = self.network.forward(batch.x, None, self.testing)
+        objective = self.objective
+        if not objective.resolved:
+            objective.resolve(batch.y or [None] * len(run.outputs), run.outputs, self.network)
+        total, parts = objective.value(batch, run)
+        total += run.penalty + sum(p.regularizer.value_and_gradient(p.values)[0] for p in self.penalized)
+        objective.record(batch, run, total, parts)
+
+    def gradients(self, batch: Batch, training: bool) -> tuple[float, list[Array]]:
+        """The loss and one gradient per weight, zeros where it is not trained. Nothing else of the model changes."""
+        plan = self.network.plan(Context(training=training, record=True, input_gradient=False, store=self.store))
+        _, total, _ = self._differentiate(batch, plan)
+        trained = {id(p) for p in self.trained}
+        return total, [p.gradient.copy() if id(p) in trained else np.zeros(p.shape, p.dtype) for p in self.weights]
+
+    def _differentiate(self, batch: Batch, plan: Plan) -> tuple[Any, float, list[float]]:
+        """Leaves the gradients of the loss, penalties included, in the parameters."""
+        self._clear()
+        network, objective = self.network, self.objective
+        run = network.forward(batch.x, None, plan)
+        if not objective.resolved:
+            objective.resolve(batch.y or [None] * len(run.outputs), run.outputs, network)
+        total, slopes, parts = objective.differentiate(batch, run)
+        total += run.penalty
+        if math.isfinite(total):
+            network.backward(run, plan, slopes)
+        for p in self.penalized:
+            value, slope = p.regularizer.value_and_gradient(p.values)
+            total += value
+            p.gradient[...] += slope
+        return run, total, parts
+
+    def _clear(self) -> None:
+        """Sets all gradients to zero, wherever they lie by now."""
+        blocks = [p.block for p in self.weights]
+        if blocks != self._blocks:
+            self._blocks, self._segments = blocks, segments(self.weights)
+        for segment in self._segments:
+            segment.gradients.fill(0)
+
+    def _finite(self, segment: Segment) -> bool:
+        with np.errstate(all="ignore"):
+            return bool(np.isfinite(segment.gradients.sum()))
+
+
+class uninterrupted:
+    """Holds Ctrl-C back until the block is done, so that it ends between two updates and never inside one."""
+
+    __slots__ = ("handler", "pressed")
+
+    def __enter__(self) -> None:
+        self.pressed, self.handler = False, None
+        if threading.current_thread() is threading.main_thread():
+            self.handler = signal.getsignal(signal.SIGINT)
+            if self.handler is not None:
+                signal.signal(signal.SIGINT, self._remember)
+
+    def _remember(self, *_: Any) -> None:
+        self.pressed = True
+
+    def __exit__(self, *_: Any) -> None:
+        if self.handler is not None:
+            signal.signal(signal.SIGINT, self.handler)
+            if self.pressed:
+                signal.raise_signal(signal.SIGINT)
