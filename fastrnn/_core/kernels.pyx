@@ -132,6 +132,8 @@ try:
 except ValueError as error:
     raise ImportError(f"FASTRNN_ISA: {error}") from None
 
+available = available[available.index(isa):]  # naming a build forbids those above it
+
 activations = tuple([chosen.activations[i].decode() for i in range(chosen.activation_count)])
 cdef dict activation_index = {name: i for i, name in enumerate(activations)}
 
@@ -166,11 +168,18 @@ cdef inline const fr_functions *functions_of(const fr_build *build, int typenum)
     return &build.f32 if typenum == cnp.NPY_FLOAT32 else &build.f64
 
 
+cdef cnp.ndarray array_of(value, name):
+    """`value`, which must be an array in the machine's byte order."""
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{name} must be a NumPy array; received {type(value).__name__}")
+    if not cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>value):
+        raise TypeError(f"{name} must have the machine's byte order; received {value.dtype!r}")
+    return <cnp.ndarray>value
+
+
 cdef int real_type(array, name) except -1:
     """float32 or float64, as NumPy's type number."""
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array; received {type(array).__name__}")
-    cdef int typenum = cnp.PyArray_TYPE(<cnp.ndarray>array)
+    cdef int typenum = cnp.PyArray_TYPE(array_of(array, name))
     if typenum != cnp.NPY_FLOAT32 and typenum != cnp.NPY_FLOAT64:
         raise TypeError(f"{name} must be float32 or float64; received {array.dtype}")
     return typenum
@@ -180,9 +189,7 @@ cdef void *data_of(array, int typenum, tuple shape, name, bint writeable=False) 
     """The address of an array that must have this type and shape; NULL for None."""
     if array is None:
         return NULL
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{name} must be a NumPy array; received {type(array).__name__}")
-    cdef cnp.ndarray a = <cnp.ndarray>array
+    cdef cnp.ndarray a = array_of(array, name)
     cdef int i
     if cnp.PyArray_TYPE(a) != typenum:
         raise TypeError(f"{name} must have dtype {np.dtype(cnp.PyArray_DescrFromType(typenum))}; received {array.dtype}")
@@ -202,7 +209,7 @@ cdef void *data_of(array, int typenum, tuple shape, name, bint writeable=False) 
 
 cdef tuple shape_of(array, int ndim, letters, name):
     """The shape of an array that must have ndim axes, none of them empty."""
-    if array.ndim != ndim or 0 in array.shape:
+    if array_of(array, name).ndim != ndim or 0 in array.shape:
         raise ValueError(f"{name} must have shape ({letters}), none of them 0; received {array.shape}")
     return array.shape
 
@@ -273,11 +280,9 @@ def pack(cell, kernel, recurrent_kernel, bias=None, *, backward=False, isa=None,
     cdef int G = len(kind.gates), typenum = real_type(kernel, "kernel")
     cdef fr_pack_call q
     cdef Packed packed = Packed.__new__(Packed)
-    if recurrent_kernel.ndim != 2 or recurrent_kernel.shape[0] == 0:
-        raise ValueError(f"recurrent_kernel must have shape (H, {G}*H), H at least 1; received {recurrent_kernel.shape}")
-    if kernel.ndim != 2 or kernel.shape[0] == 0:
-        raise ValueError(f"kernel must have shape (D, {G}*H), D at least 1; received {kernel.shape}")
-    packed.D, packed.H, packed.typenum, packed.cell, packed.backward = kernel.shape[0], recurrent_kernel.shape[0], typenum, kind, backward
+    packed.D = shape_of(kernel, 2, f"D, {G}*H", "kernel")[0]
+    packed.H = shape_of(recurrent_kernel, 2, f"H, {G}*H", "recurrent_kernel")[0]
+    packed.typenum, packed.cell, packed.backward = typenum, kind, backward
     width = G * packed.H
     if (packed.D + packed.H) * width > 2**60:
         raise ValueError(f"weights of D={packed.D}, H={packed.H} are too large")
@@ -364,7 +369,7 @@ def forward(Packed packed not None, x, initial_state=None, mask=None, *, activat
     q.mask = <unsigned char *>data_of(mask, cnp.NPY_BOOL, (B, T), "mask")
     q.input_groups = 1
     if input_dropout is not None:
-        q.input_groups = G if input_dropout.ndim and input_dropout.shape[0] == G else 1
+        q.input_groups = G if shape_of(input_dropout, 3, "1 or G, B, D", "input_dropout")[0] == G else 1
     q.input_dropout = data_of(input_dropout, typenum, (q.input_groups, B, D), "input_dropout")
     q.recurrent_dropout = data_of(recurrent_dropout, typenum, (G, B, H), "recurrent_dropout")
     dtype = x.dtype
@@ -455,8 +460,8 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     cdef fr_product_call q
     if transpose_a and transpose_b:
         raise ValueError("at most one of transpose_a, transpose_b")
-    if a.ndim != 2 or b.ndim != 2 or 0 in a.shape or 0 in b.shape:
-        raise ValueError(f"product needs two matrices without empty axes; received shapes {a.shape} and {b.shape}")
+    shape_of(a, 2, "K, M" if transpose_a else "M, K", "a")
+    shape_of(b, 2, "N, K" if transpose_b else "K, N", "b")
     q.M, q.K = (a.shape[1], a.shape[0]) if transpose_a else a.shape
     q.N = b.shape[0] if transpose_b else b.shape[1]
     q.transpose_a, q.transpose_b, q.accumulate = transpose_a, transpose_b, accumulate

@@ -118,6 +118,7 @@ static void FN(product_body)(void *argument, int thread, int threads)
                 FN(product_of_rows)(q, m0, m1, p * FN(panel), scratch);
     }
     fr_flush_denormals_restore(saved);
+    fr_gather(&run->watch, thread, threads, 1);
 }
 
 static int FN(product)(const struct fr_product_call *q)

@@ -145,6 +145,7 @@ static void FN(forward_body)(void *argument, int thread, int threads)
     }
     FN(forward_ends)(&w);
     fr_flush_denormals_restore(saved);
+    fr_gather(&s->watch, thread, threads, 1);
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------- */
@@ -254,9 +255,10 @@ static void FN(backward_body)(void *argument, int thread, int threads)
     for (ptrdiff_t b = w.row0; b < w.row1; b++)
         for (int k = 0; k < s->l.cell->states; k++)
             memcpy((REAL *)q->dinitial[k] + b * H, s->d[k] + b * s->ld, (size_t)H * sizeof(REAL));
-    fr_barrier(threads);
+    fr_barrier(&s->watch, thread, threads, 1);
     if (q->dkernel) FN(weight_gradient)(&w);
     fr_flush_denormals_restore(saved);
+    fr_gather(&s->watch, thread, threads, 2);
 }
 
 /* ---- calls ---------------------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #endif
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
+#include <sched.h>
 #endif
 
 static atomic_int forked;
@@ -36,14 +37,6 @@ void fr_parallel(int threads, void (*body)(void *argument, int thread, int threa
     body(argument, 0, 1);
 }
 
-void fr_barrier(int threads)
-{
-    if (threads == 1) return;
-#if defined(_OPENMP)
-    #pragma omp barrier
-#endif
-}
-
 static double seconds(void)
 {
     struct timespec t;
@@ -56,6 +49,7 @@ void fr_watch_start(struct fr_watch *w, const struct fr_control *control)
     w->control = control;
     w->asked = control->interrupted ? seconds() : 0;
     atomic_init(&w->stop, 0);
+    atomic_init(&w->arrived, 0);
 }
 
 int fr_stopped(struct fr_watch *w, int thread)
@@ -68,4 +62,36 @@ int fr_stopped(struct fr_watch *w, int thread)
         }
     }
     return atomic_load_explicit(&w->stop, memory_order_relaxed);
+}
+
+/* Gives the core away between looks: at once to another thread that is ready, after a while for longer. */
+static void rest(int looks)
+{
+#if defined(__unix__) || defined(__APPLE__)
+    if (looks < 2000) sched_yield();
+    else nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+#else
+    (void)looks;
+#endif
+}
+
+void fr_gather(struct fr_watch *w, int thread, int threads, int n)
+{
+    if (thread > 0) {
+        atomic_fetch_add_explicit(&w->arrived, 1, memory_order_release);
+        return;
+    }
+    for (int looks = 0; atomic_load_explicit(&w->arrived, memory_order_acquire) < n * (threads - 1); looks++) {
+        fr_stopped(w, 0);
+        rest(looks);
+    }
+}
+
+void fr_barrier(struct fr_watch *w, int thread, int threads, int n)
+{
+    if (threads == 1) return;
+    fr_gather(w, thread, threads, n);
+#if defined(_OPENMP)
+    #pragma omp barrier
+#endif
 }

@@ -1,0 +1,170 @@
+"""Matrix products, sums of columns, and rows by number."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from kernel_cases import BUILDS
+
+from fastrnn._core import kernels
+
+DTYPES = ("float32", "float64")
+ROWS = (1, 2, 3, 5, 6, 7, 8, 13, 65)
+COLUMNS = (1, 2, 15, 16, 17, 31, 48, 64, 100)
+DEPTHS = (1, 2, 7, 16, 65, 300)
+TRANSPOSES = (
+    {"transpose_a": False, "transpose_b": False},
+    {"transpose_a": True, "transpose_b": False},
+    {"transpose_a": False, "transpose_b": True},
+)
+builds = pytest.mark.parametrize("isa", BUILDS)
+dtypes = pytest.mark.parametrize("dtype", DTYPES)
+
+
+def operands(rng, m, n, k, dtype, transpose_a, transpose_b):
+    a = rng.normal(size=(k, m) if transpose_a else (m, k)).astype(dtype)
+    b = rng.normal(size=(n, k) if transpose_b else (k, n)).astype(dtype)
+    return a, b
+
+
+def expected_and_bound(a, b, transpose_a, transpose_b, plus=0.0):
+    """The product in float64, and what k roundings of a sum of that size may add up to."""
+    left, right = (a.T if transpose_a else a).astype(float), (b.T if transpose_b else b).astype(float)
+    size = np.abs(left) @ np.abs(right) + np.abs(plus)
+    return left @ right + plus, (left.shape[1] + 3) * np.finfo(a.dtype).eps * size
+
+
+@builds
+@pytest.mark.parametrize("turned", TRANSPOSES, ids=("plain", "transpose_a", "transpose_b"))
+@dtypes
+def test_every_size_and_transpose(dtype, turned, isa):
+    rng = np.random.default_rng(14)
+    for m, n, k in itertools.product(ROWS, COLUMNS, DEPTHS):
+        a, b = operands(rng, m, n, k, dtype, **turned)
+        expected, bound = expected_and_bound(a, b, **turned)
+        value = kernels.product(a, b, **turned, isa=isa)
+        assert value.shape == (m, n) and value.dtype == dtype
+        assert np.all(np.abs(value - expected) <= bound), (m, n, k)
+
+
+@builds
+@dtypes
+def test_bias_and_accumulate(dtype, isa):
+    rng = np.random.default_rng(15)
+    for m, n, k in ((1, 1, 1), (3, 17, 5), (7, 64, 33), (70, 31, 100)):
+        for turned in TRANSPOSES:
+            a, b = operands(rng, m, n, k, dtype, **turned)
+            bias, start = rng.normal(size=n).astype(dtype), rng.normal(size=(m, n)).astype(dtype)
+
+            if not turned["transpose_a"]:
+                expected, bound = expected_and_bound(a, b, **turned, plus=bias)
+                assert np.all(np.abs(kernels.product(a, b, **turned, bias=bias, isa=isa) - expected) <= bound)
+
+            out = start.copy()
+            expected, bound = expected_and_bound(a, b, **turned, plus=start)
+            assert kernels.product(a, b, **turned, out=out, accumulate=True, isa=isa) is out
+            assert np.all(np.abs(out - expected) <= bound)
+
+            out = np.full((m, n), np.nan, dtype)
+            kernels.product(a, b, **turned, out=out, isa=isa)
+            assert np.array_equal(out, kernels.product(a, b, **turned, isa=isa))
+
+
+@builds
+@dtypes
+def test_product_stays_inside_its_arrays(dtype, isa):
+    rng = np.random.default_rng(16)
+    for m, n, k in itertools.product((1, 3, 7), (1, 15, 33), (1, 5, 19)):
+        for turned in TRANSPOSES:
+            a, b = operands(rng, m, n, k, dtype, **turned)
+            out, field = fenced(np.zeros((m, n), dtype))
+            kernels.product(fenced(a)[0], fenced(b)[0], **turned, out=out, isa=isa)
+            assert np.array_equal(out, kernels.product(a, b, **turned, isa=isa))
+            assert np.isnan(field[:23]).all() and np.isnan(field[23 + out.size :]).all()
+
+
+def fenced(a):
+    """A copy of `a` with NaNs on both sides, and the whole field it lies in."""
+    field = np.full(a.size + 46, np.nan, a.dtype)
+    field[23:-23] = a.reshape(-1)
+    return field[23:-23].reshape(a.shape), field
+
+
+@builds
+@dtypes
+def test_product_has_the_same_bits_for_any_number_of_threads(dtype, isa):
+    rng = np.random.default_rng(17)
+    for m, n, k in ((1, 300, 200), (300, 1, 200), (2000, 64, 33), (33, 500, 100), (257, 129, 400), (65, 130, 3000)):
+        for turned in TRANSPOSES:
+            a, b = operands(rng, m, n, k, dtype, **turned)
+            start = rng.normal(size=(m, n)).astype(dtype)
+            with_bias = [] if turned["transpose_a"] else [{"bias": rng.normal(size=n).astype(dtype)}]
+            for keywords in ({}, {"accumulate": True}, *with_bias):
+                results = set()
+                for threads in (1, 2, 3, 4, 7):
+                    out = start.copy()
+                    kernels.product(a, b, **turned, **keywords, out=out, threads=threads, isa=isa)
+                    results.add(out.tobytes())
+                assert len(results) == 1
+
+
+@builds
+@dtypes
+def test_product_of_nan_and_infinity(dtype, isa):
+    a, b = np.ones((3, 5), dtype), np.ones((5, 18), dtype)
+    a[0, 2], a[1, 3] = np.nan, np.inf
+    value = kernels.product(a, b, isa=isa)
+    assert np.isnan(value[0]).all() and np.isposinf(value[1]).all() and (value[2] == 5).all()
+
+
+@dtypes
+def test_column_sum_adds_in_a_fixed_order(dtype):
+    rng = np.random.default_rng(18)
+    for rows, columns in itertools.product((1, 2, 3, 64, 1000), (1, 3, 16, 33, 200)):
+        a, start = rng.normal(size=(rows, columns)).astype(dtype), rng.normal(size=columns).astype(dtype)
+        out, again = start.copy(), start.copy()
+        kernels.column_sum(a, out)
+        kernels.column_sum(a, again)
+        bound = (rows + 2) * np.finfo(dtype).eps * (np.abs(a.astype(float)).sum(0) + np.abs(start))
+        assert np.all(np.abs(out - (start.astype(float) + a.astype(float).sum(0))) <= bound)
+        assert out.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("integer", ("int32", "int64"))
+@dtypes
+def test_gather_rows(dtype, integer):
+    rng = np.random.default_rng(19)
+    for rows, width, shape in ((1, 1, (1,)), (7, 3, (5,)), (50, 16, (4, 9)), (1000, 33, (64, 70)), (9, 5, (2, 3, 4))):
+        table, ids = rng.normal(size=(rows, width)).astype(dtype), rng.integers(0, rows, shape).astype(integer)
+        for threads in (1, 2, 3):
+            value = kernels.gather_rows(table, ids, threads=threads)
+            assert value.dtype == dtype and np.array_equal(value, table[ids])
+
+
+@pytest.mark.parametrize("integer", ("int32", "int64"))
+@dtypes
+def test_scatter_add_rows_adds_rows_that_come_twice(dtype, integer):
+    rng = np.random.default_rng(20)
+    for rows, width, shape in ((1, 1, (1,)), (3, 5, (40,)), (50, 16, (4, 9)), (200, 33, (64, 70))):
+        start, ids = rng.normal(size=(rows, width)).astype(dtype), rng.integers(0, rows, shape).astype(integer)
+        dy = rng.normal(size=(*shape, width)).astype(dtype)
+        expected, size = start.astype(float), np.abs(start).astype(float)
+        np.add.at(expected, ids, dy)
+        np.add.at(size, ids, np.abs(dy))
+        once, again = start.copy(), start.copy()
+        kernels.scatter_add_rows(once, ids, dy)
+        kernels.scatter_add_rows(again, ids, dy)
+        assert np.all(np.abs(once - expected) <= (ids.size + 2) * np.finfo(dtype).eps * size)
+        assert once.tobytes() == again.tobytes()
+
+
+@pytest.mark.parametrize("bad", (-1, 5, 2**31, -(2**31)))
+def test_a_row_number_out_of_range_is_refused_and_nothing_is_written(bad):
+    table, ids = np.ones((5, 3), np.float32), np.array([[0, 1, 2], [3, bad, 4]])
+    with pytest.raises(ValueError):
+        kernels.gather_rows(table, ids)
+    with pytest.raises(ValueError):
+        kernels.scatter_add_rows(table, ids, np.ones((2, 3, 3), np.float32))
+    assert (table == 1).all()
