@@ -1,6 +1,7 @@
 """Builds the kernels once per instruction set as a static library each, then the one extension that links them all.
 
-Each instruction set has a source file of its own (isa_<name>.c): setuptools would give two libraries made from one file the same object.
+Each instruction set has a source file of its own (isa_<name>.c): setuptools would give two libraries made from one file
+the same object.
 """
 
 import os
@@ -17,7 +18,16 @@ HEADERS = glob(SOURCES + "*.h") + glob(SOURCES + "cells/*.h")
 OPENMP = os.environ.get("FASTRNN_OPENMP", "1") != "0"
 X86 = platform.machine().lower() in {"x86_64", "amd64"}
 
-COMPILE = ["-O3", "-std=gnu11", "-g0", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast", "-fvisibility=hidden", "-fPIC"]
+COMPILE = [
+    "-O3",
+    "-std=gnu11",
+    "-g0",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+    "-fvisibility=hidden",
+    "-fPIC",
+]
 COMPILE += ["-fopenmp"] if OPENMP else []
 COMPILE += ["-DFASTRNN_X86"] if X86 else []
 LINK = ["-fopenmp"] if OPENMP else []
@@ -25,7 +35,15 @@ FLAGS_OF_BUILD = {"baseline": []}
 if X86:
     FLAGS_OF_BUILD |= {
         "avx2": ["-mavx2", "-mfma"],
-        "avx512": ["-mavx512f", "-mavx512dq", "-mavx512bw", "-mavx512vl", "-mavx2", "-mfma", "-mprefer-vector-width=512"],
+        "avx512": [
+            "-mavx512f",
+            "-mavx512dq",
+            "-mavx512bw",
+            "-mavx512vl",
+            "-mavx2",
+            "-mfma",
+            "-mprefer-vector-width=512",
+        ],
     }
 
 
@@ -38,7 +56,11 @@ class BuildKernelsFirst(build_ext):
 
 
 def kernels(name: str, flags: list[str]) -> tuple[str, dict]:
-    return f"fastrnn_{name}", {"sources": [f"{SOURCES}isa_{name}.c"], "obj_deps": {"": HEADERS}, "cflags": COMPILE + flags}
+    return f"fastrnn_{name}", {
+        "sources": [f"{SOURCES}isa_{name}.c"],
+        "obj_deps": {"": HEADERS},
+        "cflags": COMPILE + flags,
+    }
 
 
 setup(

@@ -17,7 +17,9 @@ PROGRAM = "import time; t = time.perf_counter(); import {module}; print(time.per
 
 
 def seconds(module: str) -> float:
-    done = subprocess.run([sys.executable, "-P", "-c", PROGRAM.format(module=module)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM.format(module=module)], capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 

@@ -32,9 +32,10 @@ def table(rows: list[dict], kind: str, other: str, what: str) -> list[str]:
 def report(lines: list[str]) -> str:
     about, *rows = map(json.loads, lines)
     versions = sorted({f"{r['subject']} {r['version']}" for r in rows})
-    threads = sorted({r["threads"] for r in rows})
+    threads = ", ".join(sorted({str(r["threads"]) for r in rows}))
+    machine = f"{about['cpu']}, {about['cores']} cores"
     out = [
-        f"Measured {about['date']} on {about['cpu']}, {about['cores']} cores, {threads} threads; {', '.join(versions)}.",
+        f"Measured {about['date']} on {machine}, {threads} threads; {', '.join(versions)}.",
         "",
     ]
     for other in sorted({r["subject"] for r in rows} - {OURS}):
@@ -50,7 +51,8 @@ def report(lines: list[str]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     out += [
-        f"| {r['case']} | {r['subject']} | {r['min_ms']:.3f} | {r['median_ms']:.3f} | {r['runs']} | {r['gflops']:.0f} | {r['difference']:.0e} |"
+        f"| {r['case']} | {r['subject']} | {r['min_ms']:.3f} | {r['median_ms']:.3f} | {r['runs']} "
+        f"| {r['gflops']:.0f} | {r['difference']:.0e} |"
         for r in rows
     ]
     return "\n".join(out)

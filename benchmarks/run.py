@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -88,7 +88,8 @@ def measure(case: Case, subjects: list[str], threads: int, turns: int, seconds: 
     return [
         {
             "case": case.name, "cell": case.cell, "shape": case.shape, "kind": case.kind, "subject": name,
-            "version": children[name].version, "threads": threads, "runs": len(times[name]), "difference": differences[name],
+            "version": children[name].version, "threads": threads, "runs": len(times[name]),
+            "difference": differences[name],
             "min_ms": min(times[name]) * 1e3, "median_ms": statistics.median(times[name]) * 1e3,
             "gflops": case.flops / min(times[name]) * 1e-9,
         }
@@ -119,7 +120,7 @@ def main() -> None:
     subjects = [s for s in options.subjects.split(",") if installed(s)]
     with open(options.out, "w") as out:
         about = {
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "cpu": cpu_name(),
             "cores": os.cpu_count(),
         }
@@ -127,8 +128,8 @@ def main() -> None:
         for case in cases:
             for row in measure(case, subjects, options.threads, options.turns, options.seconds):
                 print(json.dumps(row), file=out, flush=True)
-                print(f"{row['case']:28} {row['subject']:10} min {row['min_ms']:9.3f} ms  median {row['median_ms']:9.3f} ms"
-                      f"  {row['gflops']:6.0f} GFLOP/s", flush=True)  # fmt: skip
+                times = f"min {row['min_ms']:9.3f} ms  median {row['median_ms']:9.3f} ms"
+                print(f"{row['case']:28} {row['subject']:10} {times}  {row['gflops']:6.0f} GFLOP/s", flush=True)
 
 
 def installed(subject: str) -> bool:

@@ -3,8 +3,8 @@
     python examples/reverse_digits.py            # under a minute on 2 cores
     python examples/reverse_digits.py --quick    # a few seconds, not yet good
 
-The encoder reads a string and ends in its states (h, c); the decoder starts from them and writes the string backwards. In
-training the decoder is fed the right answer so far (teacher forcing). Afterwards the model is saved and loaded, two
+The encoder reads a string and ends in its states (h, c); the decoder starts from them and writes the string backwards.
+In training the decoder is fed the right answer so far (teacher forcing). Afterwards the model is saved and loaded, two
 inference models are built from the loaded model's layers, and strings that were not in the training data are translated
 symbol by symbol. The last line is the share of unseen strings that came out exactly right.
 """

@@ -24,7 +24,7 @@ FLOAT_DTYPES = ("float32", "float64")
 class Block:
     """Flat `values` and `gradients` of equal length and dtype, and the `version` of the values."""
 
-    __slots__ = ("gradients", "values", "version", "__weakref__")
+    __slots__ = ("__weakref__", "gradients", "values", "version")
 
     def __init__(self, values: np.ndarray) -> None:
         self.values = values

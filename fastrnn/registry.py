@@ -7,8 +7,10 @@ registers under a *kind*. What an object is made of is said once, by its datacla
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -16,6 +18,7 @@ import numpy as np
 
 T = TypeVar("T")
 _entries: dict[str, dict[str, Any]] = {}
+_shared: ContextVar[_Shared | None] = ContextVar("_shared", default=None)
 
 
 def snake_case(name: str) -> str:
@@ -65,10 +68,29 @@ def get(kind: str, identifier: Any, custom_objects: Mapping[str, Any] | None = N
     return identifier() if isinstance(identifier, type) else identifier
 
 
+class _Shared:
+    """The layers met so far: as written, by their identity; as read, by their number."""
+
+    def __init__(self) -> None:
+        self.written: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self.read: dict[int, Any] = {}
+        self.count = 0
+
+
+@contextlib.contextmanager
+def sharing() -> Iterator[None]:
+    """Inside, a layer that is written in several places is written once and referred to by number, and read as one."""
+    token = _shared.set(_shared.get() or _Shared())
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
 def serialize(value: Any) -> Any:
     """`value` as something JSON can hold. Raises TypeError, naming the value, if it is made of anything else."""
     if isinstance(value, Configurable):
-        return {"kind": value.kind, "class_name": type(value).__name__, "config": value.get_config()}
+        return _serialize_object(value)
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, np.generic):
@@ -82,19 +104,44 @@ def serialize(value: Any) -> Any:
     raise TypeError(f"cannot write {value!r} into a configuration: give it a get_config, or pass a registered name")
 
 
+def _serialize_object(value: Configurable) -> dict[str, Any]:
+    head = {"kind": value.kind, "class_name": type(value).__name__}
+    shared = _shared.get() if value.kind in ("layer", "model") else None
+    if shared is None:
+        return {**head, "config": value.get_config()}
+    if id(value) not in shared.written:
+        shared.written[id(value)] = value, {**head, "config": value.get_config()}
+        return shared.written[id(value)][1]
+    first = shared.written[id(value)][1]
+    if "shared" not in first:
+        first["shared"] = shared.count = shared.count + 1
+    return {**head, "shared": first["shared"]}
+
+
 def deserialize(value: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """The inverse of `serialize`."""
     if isinstance(value, Mapping):
-        if value.keys() == {"kind", "class_name", "config"}:
-            kind, name, config = value["kind"], value["class_name"], value["config"]
-            if kind == "function":
-                return _function(name, custom_objects)
-            cls = lookup(kind, name, custom_objects)
-            return cls.from_config(config, custom_objects)
+        if {"kind", "class_name"} < value.keys() <= {"kind", "class_name", "config", "shared"}:
+            return _deserialize_object(value, custom_objects)
         return {k: deserialize(v, custom_objects) for k, v in value.items()}
     if isinstance(value, list):
         return [deserialize(v, custom_objects) for v in value]
     return value
+
+
+def _deserialize_object(value: Mapping[str, Any], custom_objects: Mapping[str, Any] | None) -> Any:
+    kind, name = value["kind"], value["class_name"]
+    if kind == "function":
+        return _function(name, custom_objects)
+    read = (_shared.get() or _Shared()).read
+    if "config" not in value:
+        if value["shared"] not in read:
+            raise ValueError(f"the configuration refers to a shared {kind} {name!r} that does not come before")
+        return read[value["shared"]]
+    made = lookup(kind, name, custom_objects).from_config(value["config"], custom_objects)
+    if "shared" in value:
+        read[value["shared"]] = made
+    return made
 
 
 def _function(name: str, custom_objects: Mapping[str, Any] | None) -> Any:
@@ -137,7 +184,11 @@ def _is_default(f: Any, value: Any) -> bool:
         return False
     if value is f.default or (type(value) is type(f.default) and value == f.default):
         return True
-    return isinstance(f.default, str) and isinstance(value, Configurable) and repr(value) == repr(_default_object(value, f.default))
+    return (
+        isinstance(f.default, str)
+        and isinstance(value, Configurable)
+        and repr(value) == repr(_default_object(value, f.default))
+    )
 
 
 def _default_object(value: Configurable, name: str) -> Any:

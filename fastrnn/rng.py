@@ -39,7 +39,10 @@ def new_seed() -> int:
 
 
 def generator(seed: int, call: int = 0) -> np.random.Generator:
-    """The generator of call number `call` of the stream `seed` (Philox; Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3")."""
+    """The generator of call number `call` of the stream `seed`.
+
+    Source: Philox, in Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
+    """
     return np.random.Generator(np.random.Philox(key=seed, counter=(0, 0, 0, call)))
 
 

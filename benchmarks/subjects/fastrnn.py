@@ -1,5 +1,5 @@
-"""fastrnn, through the layer protocol that models run on. In training the weights count as changed in every step, so that
-packing them is part of the time."""
+"""fastrnn, through the layer protocol that models run on. In training the weights count as changed in every step, so
+that packing them is part of the time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The callbacks, by their public names. Those that watch a value are in `monitors.py`, the protocol in `callback_list.py`.
+"""The callbacks, by their public names. `monitors.py` has those that watch a value, `callback_list.py` the protocol.
 
 Arguments, defaults and decisions are Keras'.
 """

@@ -66,7 +66,7 @@ class Monitor(Callback):
         """Whether `current` is better than `reference` by more than `min_delta`. NaN never is."""
         if math.isnan(current):
             return False
-        if reference is None or math.isnan(reference):
+        if reference is None:
             return True
         delta = abs(self.min_delta)
         return current - delta > reference if self.rising() else current + delta < reference

@@ -1,7 +1,8 @@
 """The progress bar of `fit`, `evaluate` and `predict`.
 
-On a terminal one line is redrawn in place, at most ten times a second and never wider than the window. Anywhere else
-(a file, a pipe, a CI log) each epoch is one plain line, without control characters.
+On a terminal one line is redrawn in place, at most ten times a second and never wider than the window; only the last
+picture, which stays, may need a second line. Anywhere else (a file, a pipe, a CI log) each epoch is one plain line,
+without control characters.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ class ProgressBar:
     def finish(self, logs: Logs = None) -> None:
         """The last picture, with the time the whole pass took."""
         if self.verbose == 1:
-            self._draw(self._fields(logs, running=False))
+            self._draw(self._fields(logs, running=False), whole=True)
             self._release()
         elif self.verbose == 2:
             head = [self.title] if self.title else []
@@ -188,7 +189,7 @@ class ProgressBar:
             return (self.now - self.first[0]) / (self.step - self.first[1])
         return (self.now - self.start) / max(self.step, 1)
 
-    def _draw(self, fields: list[str]) -> None:
+    def _draw(self, fields: list[str], whole: bool = False) -> None:
         if _live is not self:
             self._take_the_line()
         room = shutil.get_terminal_size((80, 24)).columns - 1
@@ -201,7 +202,7 @@ class ProgressBar:
                 done, left = self._signs()
                 bar = done * full + left * (width - full) + " "
         line = f"{steps} {bar}{rest}"
-        if len(line) > room:
+        if len(line) > room and not whole:
             line = line[: max(room - 3, 0)] + "..."
         self._write("\r" + line.ljust(min(self.width, room)))
         self.width = len(line)

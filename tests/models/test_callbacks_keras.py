@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fastrnn.models import callbacks
-
-os.environ.setdefault("KERAS_BACKEND", "torch")
-keras = pytest.importorskip("keras")
 
 
 def play(library, make, values):
@@ -21,7 +17,7 @@ def play(library, make, values):
     model.get_weights = lambda: list(model.weights)
     model.set_weights = lambda weights: setattr(model, "weights", list(weights))
     model.save = lambda path, overwrite=True: saved.append(path.split(".")[0])
-    callback = make(library.callbacks if library is keras else library)
+    callback = make(library)
     callback.set_model(model)
     callback.on_train_begin()
     for epoch, value in enumerate(values):
@@ -69,9 +65,9 @@ def draw_checkpoint(rng):
 
 
 @pytest.mark.parametrize("draw", [draw_early_stopping, draw_plateau, draw_checkpoint])
-def test_decisions_are_those_of_keras(draw):
+def test_decisions_are_those_of_keras(draw, keras):
     rng = np.random.default_rng(7)
     for _ in range(300):
         make = draw(rng)
         values = rng.integers(0, 9, size=12) / 4
-        assert play(callbacks, make, values) == play(keras, make, values)
+        assert play(callbacks, make, values) == play(keras.callbacks, make, values)

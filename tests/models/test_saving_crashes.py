@@ -71,7 +71,7 @@ def test_a_folder_that_cannot_be_written_leaves_the_old_file(saved):
         pytest.skip("root may write everywhere")
     saved[0].parent.chmod(0o500)
     try:
-        with pytest.raises(SaveError, match="cannot be written: .*Permission denied"):
+        with pytest.raises(SaveError, match=r"cannot be written: .*Permission denied"):
             make().save(saved[0])
     finally:
         saved[0].parent.chmod(0o700)

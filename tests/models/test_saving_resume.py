@@ -174,7 +174,7 @@ def test_a_damaged_backup_alone_is_an_error(tmp_path):
         run(make("adam"), 4, callbacks=[backup, Dies(3)])
     latest = tmp_path / "backup" / "latest.safetensors"
     latest.write_bytes(latest.read_bytes()[:100])
-    with pytest.raises(SaveError, match="latest.safetensors"):
+    with pytest.raises(SaveError, match=r"latest.safetensors"):
         run(make("adam"), 4, callbacks=[backup])
 
 

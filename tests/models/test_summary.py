@@ -57,7 +57,8 @@ def test_a_graph_says_what_is_connected_to_what():
 def test_a_functional_chain_needs_no_connections():
     x = Input((5, 3))
     assert "Connected to" not in lines_of(Model(x, layers.Dense(2)(layers.GRU(2)(x))))[1]
-    y = layers.GRU(2)(x)
+    y, again = layers.GRU(2)(x), layers.Dense(2)
+    assert "Connected to" in lines_of(Model(x, again(again(y))))[1]
     assert "Connected to" in lines_of(Model(x, layers.Add()([y, layers.Dense(2)(y)])))[1]
 
 

@@ -1,0 +1,403 @@
+"""What all optimizers share: one step over flat arrays.
+
+An optimizer is the state of one weight and the step of one weight: the names and initial values of its *slots*
+(momentum, mean square, ...), the numbers that a step needs besides them, and a pure function over flat arrays. Here
+is the rest, once: slots that lie over all parameters, clipping, weight decay, accumulated gradients, moving averages
+of the weights, constraints, exact saving.
+
+The order of one step:
+
+    g <- mean of the accumulated gradients        gradient_accumulation_steps
+    g <- clip(g)                                  clipvalue | clipnorm (per weight array) | global_clipnorm
+    w <- w - w * weight_decay * learning_rate     decoupled
+    w, slots <- step(w, g, slots)
+    a <- ema_momentum * a + (1 - ema_momentum) w  use_ema; w <- a every ema_overwrite_frequency steps
+    w <- constraint(w)
+
+Formulas, order and defaults are those of Keras 3.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..params import FLOAT_DTYPES, Block, Parameter, segments, unique
+from ..registry import Configurable, serialize, snake_case
+from .schedules import LearningRateSchedule
+
+CHUNK = 1 << 16  # weights a step handles at a time: scratch and slots of one chunk stay in the cache
+AVERAGE, ACCUMULATOR = "average", "gradient_accumulator"
+NOTHING = np.empty(0)
+Array = np.ndarray
+Rate = float | LearningRateSchedule | Callable[[], float]
+
+
+class LearningRate:
+    """The field `learning_rate` of an optimizer: given a number, a schedule or a function, read as a number."""
+
+    def __init__(self, default: float) -> None:
+        self.default = default
+
+    def __get__(self, optimizer: Any, owner: type | None = None) -> float:
+        if optimizer is None:
+            return self.default
+        source = optimizer._learning_rate
+        if isinstance(source, LearningRateSchedule):
+            return float(source(optimizer._calls))
+        return float(source()) if callable(source) else source
+
+    def __set__(self, optimizer: Any, value: Rate) -> None:
+        if not callable(value):
+            current = getattr(optimizer, "_learning_rate", None)
+            if callable(current):
+                raise TypeError(
+                    f"{type(optimizer).__name__}: learning_rate follows {current!r} and cannot be set to a number; "
+                    "make the optimizer with a number to be able to set it"
+                )
+            value = optimizer._nonnegative("learning_rate", value)
+        optimizer._learning_rate = value
+
+
+class Chunk(NamedTuple):
+    """Neighbouring weights and what belongs to them, as flat views of equal length (`NOTHING` where it is not kept)."""
+
+    values: Array
+    gradient: Array
+    slots: dict[str, Array]
+    average: Array
+    accumulator: Array
+    scratch: Array
+    decayed: bool
+
+
+class Group:
+    """The parameters of one dtype in their order, and one flat array over all of them for each slot."""
+
+    def __init__(self, parameters: list[Parameter], initial: dict[str, float]) -> None:
+        self.parameters, self.dtype = parameters, parameters[0].dtype
+        self.slots = {name: np.full(sum(p.size for p in parameters), x, self.dtype) for name, x in initial.items()}
+
+    def views(self) -> Iterator[tuple[str, Parameter, Array]]:
+        """Every slot of every parameter, in the parameter's shape."""
+        start = 0
+        for p in self.parameters:
+            for name, slot in self.slots.items():
+                yield name, p, slot[start : start + p.size].reshape(p.shape)
+            start += p.size
+
+    def chunks(self, decays: Callable[[Parameter], bool]) -> Iterator[Chunk]:
+        """The same memory as pieces of at most `CHUNK` neighbours that are all decayed or all not."""
+        scratch = np.empty((2, min(CHUNK, sum(p.size for p in self.parameters))), self.dtype)
+        offset = 0
+        for decayed, run in itertools.groupby(self.parameters, key=decays):
+            for segment in segments(list(run)):
+                for start in range(0, segment.size, CHUNK):
+                    stop = min(start + CHUNK, segment.size)
+                    slots = {name: slot[offset + start : offset + stop] for name, slot in self.slots.items()}
+                    average, accumulator = slots.pop(AVERAGE, NOTHING), slots.pop(ACCUMULATOR, NOTHING)
+                    values, gradient = segment.values[start:stop], segment.gradients[start:stop]
+                    yield Chunk(values, gradient, slots, average, accumulator, scratch[:, : stop - start], decayed)
+                offset += segment.size
+
+
+@dataclass(eq=False, repr=False)
+class Optimizer(Configurable):
+    """Base of all optimizers.
+
+    A subclass defines `slots`, `coefficients` and `step`; see `SGD` for a short one.
+
+    Args:
+        learning_rate: a number, a `schedules.LearningRateSchedule`, or a function without arguments.
+        weight_decay: weights shrink by `weight_decay * learning_rate` before each update (decoupled).
+        clipnorm: largest norm of the gradient of each weight array.
+        clipvalue: largest absolute value in a gradient.
+        global_clipnorm: largest norm of all gradients taken as one vector. At most one of the three is given.
+        use_ema: keep an exponential moving average of the weights, which they take at the end of `fit` (`finalize`).
+        ema_momentum: share of the old average that stays at each step.
+        ema_overwrite_frequency: the weights also take the average every so many steps.
+        loss_scale_factor: kept, without effect: float32 and float64 need no scaled loss.
+        gradient_accumulation_steps: update every so many calls, with the mean of their gradients.
+        excluded_from_weight_decay: see `exclude_from_weight_decay`.
+
+    Raises:
+        ValueError: if an argument lies outside its range or two kinds of clipping are asked for.
+    """
+
+    kind = "optimizer"
+
+    learning_rate: LearningRate = LearningRate(0.001)
+    _: KW_ONLY
+    weight_decay: float | None = None
+    clipnorm: float | None = None
+    clipvalue: float | None = None
+    global_clipnorm: float | None = None
+    use_ema: bool = False
+    ema_momentum: float = 0.99
+    ema_overwrite_frequency: int | None = None
+    loss_scale_factor: float | None = None
+    gradient_accumulation_steps: int | None = None
+    excluded_from_weight_decay: Sequence[str] = ()
+    name: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self._learning_rate: Rate
+        self.name = self.name or snake_case(type(self).__name__)
+        self.excluded_from_weight_decay = tuple(self.excluded_from_weight_decay)
+        clips = [name for name in ("clipnorm", "clipvalue", "global_clipnorm") if getattr(self, name) is not None]
+        if len(clips) > 1:
+            raise ValueError(f"{type(self).__name__} takes one kind of clipping; received {' and '.join(clips)}")
+        for name in (*clips, "loss_scale_factor"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise self._bad(name, "be positive and finite")
+        if self.weight_decay is not None:
+            self._nonnegative("weight_decay", self.weight_decay)
+        for name, least in (("gradient_accumulation_steps", 2), ("ema_overwrite_frequency", 1)):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, (int, np.integer)) and value >= least):
+                raise self._bad(name, f"be an integer of at least {least}, or None")
+        if not 0 <= self.ema_momentum <= 1:
+            raise self._bad("ema_momentum", "lie in [0, 1]")
+        self._calls = 0
+        self._parameters: list[Parameter] = []
+        self._groups: list[Group] = []
+        self._retired: dict[tuple[str, Parameter], Array] = {}
+        self._blocks: list[Block] = []
+        self._chunks: list[Chunk] = []
+        self._constrained: list[Parameter] = []
+
+    # What a subclass defines.
+
+    def slots(self) -> dict[str, float]:
+        """Names and initial values of what is kept for each weight."""
+        return {}
+
+    def coefficients(self, learning_rate: float, step: int) -> tuple[Any, ...]:
+        """The numbers that update number `step` (1, 2, ...) passes to `step`; called once an update."""
+        return (learning_rate,)
+
+    @staticmethod
+    def step(w: Array, g: Array, scratch: Array, *coefficients: Any, **slots: Any) -> None:
+        """One update, in place, of the weights `w` (N) and their slots (N); `scratch` (2, N) may be overwritten."""
+        raise NotImplementedError("an optimizer defines step")
+
+    # What it offers.
+
+    @property
+    def iterations(self) -> int:
+        """Updates made so far."""
+        return self._calls // (self.gradient_accumulation_steps or 1)
+
+    @property
+    def built(self) -> bool:
+        return bool(self._parameters)
+
+    def build(self, parameters: Sequence[Parameter]) -> None:
+        """Fixes what is trained. Called again with others, parameters that it has ever trained keep their slots."""
+        parameters = unique(parameters)
+        if parameters == self._parameters:
+            return
+        known = {**self._retired, **{(name, p): view for group in self._groups for name, p, view in group.views()}}
+        initial = self.slots()
+        if self.use_ema:
+            initial[AVERAGE] = 0.0
+        if self.gradient_accumulation_steps:
+            initial[ACCUMULATOR] = 0.0
+        by_dtype = ([p for p in parameters if p.dtype == dtype] for dtype in FLOAT_DTYPES)
+        self._parameters, self._groups = parameters, [Group(members, initial) for members in by_dtype if members]
+        for group in self._groups:
+            for name, p, view in group.views():
+                view[...] = known.pop((name, p), view)
+        self._retired = known
+        self._blocks = []
+
+    def apply(self) -> None:
+        """One step from the gradients that the parameters hold. Clipping overwrites the gradients.
+
+        Raises:
+            ValueError: if the optimizer has not been built, or the learning rate is negative or not finite.
+        """
+        if not self._parameters:
+            raise ValueError(f"{type(self).__name__} has nothing to train: call build(parameters) before apply()")
+        learning_rate = self._nonnegative("learning_rate", self.learning_rate)
+        self._locate()
+        updates = self._accumulate()
+        if updates:
+            self._clip()
+            self._update(learning_rate)
+        overwrites = self._average()
+        for p in self._constrained:
+            p.assign(p.constraint(p.values))
+        if updates or overwrites:
+            self._changed()
+        self._calls += 1
+
+    def finalize(self) -> None:
+        """With `use_ema`, the weights take their averages: what `fit` does at its end."""
+        if self.use_ema and self.built:
+            self._locate()
+            for chunk in self._chunks:
+                chunk.values[:] = chunk.average
+            self._changed()
+
+    def exclude_from_weight_decay(
+        self, var_list: Sequence[Parameter] | None = None, var_names: Sequence[str] | None = None
+    ) -> None:
+        """Leaves the given weights, and those in whose name one of `var_names` is found, without weight decay.
+
+        Raises:
+            ValueError: if the optimizer has been built.
+        """
+        if self.built:
+            raise ValueError(f"{type(self).__name__}: exclude_from_weight_decay comes before the optimizer is built")
+        self.excluded_from_weight_decay = (*(p.path for p in var_list or ()), *(var_names or ()))
+
+    def state(self) -> dict[str, Array]:
+        """Copies of all that the next step depends on: the count of steps, the learning rate, and each slot of each
+        parameter as `"<slot>/<path of the parameter>"`, so that it does not matter where in memory they lie."""
+        found: dict[str, Array] = {"iterations": np.array(self._calls, dtype=np.int64)}
+        if not callable(self._learning_rate):
+            found["learning_rate"] = np.array(self._learning_rate, dtype=np.float64)
+        for name, view in self._named_slots().items():
+            found[name] = view.copy()
+        return found
+
+    def set_state(self, state: dict[str, Array]) -> None:
+        """Continues where `state` was taken, bit for bit. Nothing is changed if it does not fit.
+
+        Raises:
+            ValueError: naming what is missing, what is left over, or the shape that differs.
+        """
+        slots = self._named_slots()
+        given = set(state) - {"learning_rate"}
+        expected = {"iterations", *slots}
+        if given != expected:
+            raise ValueError(
+                f"{type(self).__name__}: this state belongs to another optimizer or other weights; "
+                f"missing: {sorted(expected - given)}, unknown: {sorted(given - expected)}"
+            )
+        for name, view in slots.items():
+            if np.shape(state[name]) != view.shape:
+                raise ValueError(
+                    f"{type(self).__name__}: {name!r} has shape {view.shape}; received shape {np.shape(state[name])}"
+                )
+        if "learning_rate" in state and not callable(self._learning_rate):
+            self.learning_rate = float(state["learning_rate"])
+        self._calls = int(state["iterations"])
+        for name, view in slots.items():
+            view[...] = state[name]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "learning_rate": serialize(self._learning_rate)}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_chunks", "_blocks", "_constrained")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _blocks=[])
+
+    # The parts of a step.
+
+    def _locate(self) -> None:
+        """Finds the memory of the parameters, which moves when a model adopts them."""
+        blocks = [p.block for p in self._parameters]
+        if blocks != self._blocks:
+            self._blocks = blocks
+            self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays)]
+            self._constrained = [p for p in self._parameters if p.constraint is not None]
+
+    def _changed(self) -> None:
+        for block in dict.fromkeys(self._blocks):
+            block.changed()
+
+    def _decays(self, p: Parameter) -> bool:
+        excluded = self.excluded_from_weight_decay
+        return not (p.path in excluded or any(re.search(name, p.name) for name in excluded))
+
+    def _accumulate(self) -> bool:
+        """Adds the gradients to the sums; says whether this call updates, with the mean of the sums as gradients."""
+        steps = self.gradient_accumulation_steps
+        if not steps:
+            return True
+        last = (self._calls + 1) % steps == 0
+        for chunk in self._chunks:
+            np.add(chunk.accumulator, chunk.gradient, out=chunk.accumulator)
+            if last:
+                np.divide(chunk.accumulator, steps, out=chunk.gradient)
+                chunk.accumulator.fill(0)
+        return last
+
+    def _clip(self) -> None:
+        if self.clipvalue:
+            for chunk in self._chunks:
+                np.clip(chunk.gradient, -self.clipvalue, self.clipvalue, out=chunk.gradient)
+        elif self.clipnorm:
+            for p in self._parameters:
+                norm = math.sqrt(self._squared_norm(p))
+                if norm > self.clipnorm:
+                    np.multiply(p.gradient, self.clipnorm / norm, out=p.gradient)
+        elif self.global_clipnorm:
+            norm = math.sqrt(math.fsum(self._squared_norm(p) for p in self._parameters))
+            if norm > self.global_clipnorm:
+                for chunk in self._chunks:
+                    np.multiply(chunk.gradient, self.global_clipnorm / norm, out=chunk.gradient)
+
+    @staticmethod
+    def _squared_norm(p: Parameter) -> float:
+        """Sum of the squares of a gradient, in an order that depends on its size alone: no BLAS."""
+        gradient = p.gradient.reshape(-1)
+        return math.fsum(float(np.square(gradient[i : i + CHUNK]).sum()) for i in range(0, p.size, CHUNK))
+
+    def _update(self, learning_rate: float) -> None:
+        coefficients = self.coefficients(learning_rate, self.iterations + 1)
+        keep = 1.0 - (self.weight_decay or 0.0) * learning_rate
+        for w, g, slots, _, _, scratch, decayed in self._chunks:
+            if keep != 1.0 and decayed:
+                np.multiply(w, keep, out=w)
+            self.step(w, g, scratch, *coefficients, **slots)
+
+    def _average(self) -> bool:
+        """Moves the averages towards the weights; says whether the weights took them."""
+        if not self.use_ema:
+            return False
+        kept = self.ema_momentum if self.iterations else 0.0
+        frequency = self.ema_overwrite_frequency
+        overwrites = frequency is not None and (self.iterations + 1) % frequency == 0
+        for chunk in self._chunks:
+            np.multiply(chunk.values, 1.0 - kept, out=chunk.scratch[0])
+            np.multiply(chunk.average, kept, out=chunk.average)
+            np.add(chunk.average, chunk.scratch[0], out=chunk.average)
+            if overwrites:
+                chunk.values[:] = chunk.average
+        return overwrites
+
+    def _named_slots(self) -> dict[str, Array]:
+        views = [(f"{name}/{p.path}", view) for group in self._groups for name, p, view in group.views()]
+        found = dict(views)
+        if len(found) != len(views):
+            raise ValueError(f"{type(self).__name__}: two weights have the same path; their state cannot be named")
+        return found
+
+    # Checks of arguments.
+
+    def _bad(self, name: str, rule: str) -> ValueError:
+        return ValueError(f"{type(self).__name__}: {name} must {rule}; received {getattr(self, name)!r}")
+
+    def _nonnegative(self, name: str, value: Any) -> float:
+        scalar = isinstance(value, (int, float, np.generic, np.ndarray)) and np.ndim(value) == 0
+        if not scalar or not 0 <= float(value) < math.inf:
+            raise ValueError(f"{type(self).__name__}: {name} must be a number >= 0 and finite; received {value!r}")
+        return float(value)
+
+    def _fractions(self, *names: str) -> None:
+        """Raises ValueError unless each of the fields lies in [0, 1)."""
+        for name in names:
+            if not 0 <= getattr(self, name) < 1:
+                raise self._bad(name, "lie in [0, 1)")
