@@ -1,4 +1,4 @@
-"""What is measured, as a table. A case is one cell at one size, forward or in training: forward, backward, all gradients.
+"""What is measured, as a table. A case is one cell at one size, forward or in training (forward, backward, gradients).
 
 Sizes are (batch, time, features, units). Both sides start from the same weights and inputs (`Case.data`), and what they
 compute is compared before anything is timed.

@@ -1,6 +1,6 @@
 """One library, one case, one fresh process: answers `check` with the file it wrote its results to and `time SECONDS`
-with the times of single runs. Started by run.py with `python -P`, so that the folder fastrnn/ of a clone does not hide the
-installed package."""
+with the times of single runs. Started by run.py with `python -P`, so that the folder fastrnn/ of a clone does not
+hide the installed package."""
 
 from __future__ import annotations
 
