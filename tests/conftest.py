@@ -10,12 +10,17 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+import fastrnn
+
 os.environ.setdefault("KERAS_BACKEND", "torch")
+# Tests start children with `python -P`: they import this very fastrnn, installed or built in place, from anywhere.
+os.environ["PYTHONPATH"] = str(Path(fastrnn.__file__).parents[1])
 
 
 def require_library(name: str) -> ModuleType:

@@ -168,4 +168,4 @@ def test_forked_child_uses_one_thread(machine):
 
 def test_import_reads_nothing():
     code = "import os; os.environ['FASTRNN_NUM_THREADS'] = 'bad'; import fastrnn.threads as t; assert t._chosen is None"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)

@@ -123,7 +123,7 @@ def test_kill_9_while_saving_leaves_a_loadable_file(tmp_path):
     """
     seen = set()
     for round_ in range(8):
-        child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code), str(path)], stdout=subprocess.PIPE)
+        child = subprocess.Popen([sys.executable, "-P", "-c", textwrap.dedent(code), str(path)], stdout=subprocess.PIPE)
         assert child.stdout.readline() == b"saved\n"
         time.sleep(0.003 + 0.0137 * round_)
         os.kill(child.pid, signal.SIGKILL)

@@ -117,7 +117,7 @@ def test_another_process_goes_on_exactly(tmp_path):
         model.fit(data["x"], data["y"], batch_size=4, epochs=3, initial_epoch=1, verbose=0)
         print(hashlib.sha256(b"".join(w.tobytes() for w in model.get_weights())).hexdigest())
     """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)]
+    command = [sys.executable, "-P", "-c", textwrap.dedent(code), str(tmp_path)]
     assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == digest(whole)
 
 

@@ -16,12 +16,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @pytest.fixture
 def float64(keras):
-    before = keras.config.floatx(), fastrnn.config.floatx()
+    """Keras' policy too: it is taken from floatx once, when the first layer is made."""
+    before = keras.config.floatx(), keras.config.dtype_policy(), fastrnn.config.floatx()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     fastrnn.config.set_floatx("float64")
     yield
     keras.config.set_floatx(before[0])
-    fastrnn.config.set_floatx(before[1])
+    keras.config.set_dtype_policy(before[1])
+    fastrnn.config.set_floatx(before[2])
 
 
 # models: (module) -> model, loss; and their data
