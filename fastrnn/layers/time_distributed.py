@@ -23,10 +23,11 @@ class TimeDistributed(Layer):
     handed to the layer row by row; where the layer uses it up, a step counts if anything counted in it.
 
     Args:
-        layer: the layer. It is used as it is, weights and all.
+        layer: the layer. It is used as it is, weights and all; its activity_regularizer is that of the wrapper.
 
     Raises:
         TypeError: if `layer` is no layer.
+        ValueError: if layer and wrapper have different activity regularizers.
     """
 
     layer: Any
@@ -39,6 +40,14 @@ class TimeDistributed(Layer):
         if self.dtype is None:
             self.dtype = self.layer.dtype
         super().__post_init__()
+        inner = self.layer.activity_regularizer
+        if (
+            inner is not None
+            and self.activity_regularizer is not None
+            and repr(inner) != repr(self.activity_regularizer)
+        ):
+            raise ValueError(f"{self.title}: give the activity_regularizer to it or to its layer, not to both")
+        self.activity_regularizer = self.activity_regularizer or inner
 
     def check_shape(self, shape: Any) -> None:
         super().check_shape(shape)

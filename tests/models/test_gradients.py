@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import Input, Model, Sequential, layers, regularizers
+from fastrnn import Input, Model, Sequential, layers, regularizers, rng
 
 F64 = {"dtype": "float64"}
 rng = np.random.default_rng(3)
@@ -247,3 +247,23 @@ def test_nan_in_padding_reaches_no_gradient() -> None:
     x[~mask], y[~mask] = np.nan, np.nan
     dirty = model.gradients([x, mask], y), model.evaluate([x, mask], y, verbose=0)
     np.testing.assert_equal(dirty, clean)
+
+
+def test_a_penalty_on_the_output_of_a_wrapped_layer_counts() -> None:
+    x, y = np.random.default_rng(0).normal(size=(4, 3, 2)), np.zeros((4, 3, 5))
+    losses = []
+    for inside in (True, False):
+        rng.set_random_seed(0)
+        penalty = regularizers.L2(0.1)
+        dense = layers.Dense(5, activity_regularizer=penalty if inside else None)
+        wrapped = layers.TimeDistributed(dense, activity_regularizer=None if inside else penalty)
+        model = Sequential([layers.Input((3, 2)), wrapped])
+        model.compile("sgd", "mse")
+        loss, gradients = model.gradients(x, y)
+        plain = float((model.predict(x, verbose=0) ** 2).mean())
+        np.testing.assert_allclose(loss, plain + 0.1 * (model.predict(x, verbose=0) ** 2).sum() / 4, rtol=1e-5)
+        losses.append([loss, *gradients])
+    for a, b in zip(*losses, strict=True):
+        np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="not to both"):
+        layers.TimeDistributed(layers.Dense(5, activity_regularizer="l1"), activity_regularizer="l2")
