@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import Input, Model, Sequential, layers, regularizers, rng
+from fastrnn import Input, Model, Sequential, layers, regularizers, utils
 
 F64 = {"dtype": "float64"}
 rng = np.random.default_rng(3)
@@ -253,7 +253,7 @@ def test_a_penalty_on_the_output_of_a_wrapped_layer_counts() -> None:
     x, y = np.random.default_rng(0).normal(size=(4, 3, 2)), np.zeros((4, 3, 5))
     losses = []
     for inside in (True, False):
-        rng.set_random_seed(0)
+        utils.set_random_seed(0)
         penalty = regularizers.L2(0.1)
         dense = layers.Dense(5, activity_regularizer=penalty if inside else None)
         wrapped = layers.TimeDistributed(dense, activity_regularizer=None if inside else penalty)
