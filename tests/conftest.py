@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,8 @@ import fastrnn
 os.environ.setdefault("KERAS_BACKEND", "torch")
 # Tests start children with `python -P`: they import this very fastrnn, installed or built in place, from anywhere.
 os.environ["PYTHONPATH"] = str(Path(fastrnn.__file__).parents[1])
+# What runs in the background of a shell ignores Ctrl-C, and so would its children; tests of Ctrl-C must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def require_library(name: str) -> ModuleType:

@@ -285,7 +285,9 @@ static int FN(forward)(const struct fr_forward_call *q)
 {
     struct FN(sequence) s = FN(sequence_of)(q, q->packed, q->tape != NULL);
     const ptrdiff_t count = fr_count_visits(q);
-    const int threads = (s.visits.count = count, FN(worthwhile_threads)(&s, &q->control));
+    s.visits.count = count;
+    int threads = FN(worthwhile_threads)(&s, &q->control);
+    if (threads > q->B) threads = (int)q->B; /* one more would have no row */
     const ptrdiff_t slots = s.record ? q->B + count : 2 * q->B, kept = s.l.cell->kept;
     s.gates_panel = (s.record ? count : FN(worker_rows)(&s)) * s.l.gates_row + 64 / (ptrdiff_t)sizeof(REAL);
     /* What outlives the call lies together: the tape, visits, states and, with a backward pass to come, gates. */
