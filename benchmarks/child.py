@@ -4,7 +4,7 @@ hide the installed package."""
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import json
 import sys
 import time

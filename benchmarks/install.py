@@ -13,12 +13,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAM = "import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+PROGRAM = "import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
+STATEMENTS = {
+    "numpy": "import numpy",
+    "fastrnn": "import numpy, fastrnn",
+    "fastrnn, all of it": "import numpy; from fastrnn import callbacks, layers, losses, metrics, models, optimizers",
+    "torch": "import torch",
+}
 
 
-def seconds(module: str) -> float:
+def seconds(statement: str) -> float:
     done = subprocess.run(
-        [sys.executable, "-P", "-c", PROGRAM.format(module=module)], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", PROGRAM.format(statement=statement)], capture_output=True, text=True, check=True
     )
     return float(done.stdout)
 
@@ -38,14 +44,14 @@ def main() -> None:
     if options.wheel:
         print(f"wheel: {options.wheel.stat().st_size / 1e6:.2f} MB")
     print(f"installed: {installed_bytes() / 1e6:.2f} MB")
-    modules = [m for m in ("numpy", "fastrnn", "torch") if importlib.util.find_spec(m)]
-    times: dict[str, list[float]] = {m: [] for m in modules}
+    wanted = {n: s for n, s in STATEMENTS.items() if importlib.util.find_spec(n.split(",")[0])}
+    times: dict[str, list[float]] = {name: [] for name in wanted}
     for _ in range(options.runs):
-        for module in modules:
-            times[module].append(seconds(module))
-    best = {m: min(t) * 1e3 for m, t in times.items()}
-    for module in modules:
-        print(f"import {module}: {best[module]:.1f} ms, {best[module] - best['numpy']:+.1f} ms beyond numpy")
+        for name, statement in wanted.items():
+            times[name].append(seconds(statement))
+    best = {name: min(t) * 1e3 for name, t in times.items()}
+    for name in wanted:
+        print(f"{name}: {best[name]:.1f} ms, {best[name] - best['numpy']:+.1f} ms against numpy alone")
 
 
 if __name__ == "__main__":
