@@ -19,6 +19,7 @@ struct FN(factor) {
     ptrdiff_t ldb;
     int segments;
     ptrdiff_t length, last, a_step, b_step;
+    const REAL *next; /* what the caller will read after b, to be fetched ahead, or NULL */
 };
 
 static inline struct FN(factor) FN(dense_factor)(const REAL *b, ptrdiff_t ldb, ptrdiff_t K)
@@ -29,13 +30,15 @@ static inline struct FN(factor) FN(dense_factor)(const REAL *b, ptrdiff_t ldb, p
 /* ---- tiles over rows of A ------------------------------------------------------------------------------------- */
 
 typedef void (*FN(row_tile))(const REAL *const *a, ptrdiff_t a_offset, REAL *const *c, ptrdiff_t c_offset,
-                             const struct FN(factor) *f, const REAL *start);
+                             const struct FN(factor) *f, const REAL *start, const REAL *ahead);
 
-/* start: what the chain begins with, [NV vectors] for every row; NULL: with C itself. */
+/* start: what the chain begins with, [NV vectors] for every row; NULL: with C itself. ahead: one cache line from here on
+ * is fetched with every k: weights that do not fit L2 then come while the tile before them is at work. */
+enum { FN(line) = 64 / sizeof(REAL) };
 #define ROW_TILE(MR, NV)                                                                                     \
     static NOINLINE void FN(row_tile_##MR##_##NV)(const REAL *const *a, ptrdiff_t a_offset, REAL *const *c,  \
                                                   ptrdiff_t c_offset, const struct FN(factor) *f,            \
-                                                  const REAL *start)                                         \
+                                                  const REAL *start, const REAL *ahead)                      \
     {                                                                                                        \
         FN(vec) acc[MR][NV];                                                                                 \
         const REAL *row[MR], *b = f->b;                                                                      \
@@ -51,6 +54,7 @@ typedef void (*FN(row_tile))(const REAL *const *a, ptrdiff_t a_offset, REAL *con
             for (ptrdiff_t k = 0; k < length; k++, bk += ldb) {                                              \
                 FN(vec) bv[NV];                                                                              \
                 UNROLL for (int v = 0; v < NV; v++) bv[v] = FN(load)(bk + v * VW);                           \
+                __builtin_prefetch(ahead, 0, 2); ahead += FN(line);                                          \
                 UNROLL for (int m = 0; m < MR; m++) {                                                        \
                     FN(vec) av = FN(splat)(row[m][k]);                                                       \
                     UNROLL for (int v = 0; v < NV; v++) acc[m][v] += av * bv[v];                             \
@@ -145,9 +149,12 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
             block.b += u * f->b_step;
             a_block += u * f->a_step;
         }
+        const ptrdiff_t depth = f->segments == 1 ? n : (n - 1) * f->length + block.last;
+        const REAL *next = u + n < units ? block.b + (f->segments == 1 ? n * f->ldb : n * f->b_step) : f->next;
         for (ptrdiff_t t = 0, m = 0; t < tiles; t++) {
             ptrdiff_t height = base + (t < larger);
-            FN(row_tiles)[nv][height](a + m, a_block, c + m, c_offset, &block, u ? NULL : start);
+            const REAL *ahead = next && t < nv ? next + t * depth * FN(line) : block.b; /* nv tiles fetch all of it */
+            FN(row_tiles)[nv][height](a + m, a_block, c + m, c_offset, &block, u ? NULL : start, ahead);
             m += height;
         }
         if (whole) break;

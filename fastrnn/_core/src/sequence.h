@@ -23,6 +23,12 @@ static inline int FN(input_group)(const struct FN(sequence) *s, int g)
     return s->q.input_groups == 1 ? 0 : fr_gate_index(s->l.cell, s->l.cell->x_gates[g]);
 }
 
+/* The i-th of n panels in the worker's present direction; -1 past the end. */
+static inline ptrdiff_t FN(turn)(const struct FN(worker) *w, ptrdiff_t i, ptrdiff_t n)
+{
+    return i >= n ? -1 : w->zigzag ? n - 1 - i : i;
+}
+
 static void FN(times)(REAL *to, const REAL *a, const REAL *b, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += VW) FN(store_part)(to + i, FN(load_part)(a + i, n - i) * FN(load_part)(b + i, n - i), n - i);
@@ -80,10 +86,13 @@ static void FN(step_stage)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1, int
             for (int g = 0; g < groups; g++)
                 FN(times)(w->masked + (g * n + i) * s->ld, w->a[i], FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, v->row, l->H), l->H);
     }
-    for (ptrdiff_t p = 0; p < l->panels; p++) {
+    w->zigzag ^= 1; /* the panel that the step before used last is in cache still */
+    for (ptrdiff_t i = 0; i < l->panels; i++) {
+        const ptrdiff_t p = FN(turn)(w, i, l->panels), next = FN(turn)(w, i + 1, l->panels);
         for (int g = 0; g < groups; g++) {
             const ptrdiff_t gate = (first + g * gates) * l->unit_step;
             struct FN(factor) f = FN(dense_factor)((const REAL *)s->w->u + p * l->H * l->gates_k + gate, l->gates_k, l->H);
+            if (next >= 0) f.next = (const REAL *)s->w->u + next * l->H * l->gates_k;
             if (s->q.recurrent_dropout)
                 for (ptrdiff_t i = 0; i < n; i++) w->a[i] = w->masked + (g * n + i) * s->ld;
             FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + l->cell->h_slot * l->unit_step + gate, &f, NULL);
@@ -166,10 +175,14 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_
                                 .a_step = s->gates_panel, .b_step = l->gates_k * columns };
         for (ptrdiff_t i = 0; i < n; i++)
             w->c[i] = s->q.recurrent_dropout ? w->tile + i * columns : d + FN(visit_at)(w, j0 + i)->row * s->ld;
-        for (ptrdiff_t unit = 0; unit < l->H; unit += columns) {
-            const ptrdiff_t left = l->H - unit;
+        const ptrdiff_t blocks = (l->H + columns - 1) / columns;
+        w->zigzag ^= 1;
+        for (ptrdiff_t k = 0; k < blocks; k++) {
+            const ptrdiff_t block = FN(turn)(w, k, blocks), next = FN(turn)(w, k + 1, blocks);
+            const ptrdiff_t unit = block * columns, left = l->H - unit;
             const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
-            f.b = (const REAL *)s->w->ut + (unit / columns * l->depth + gate) * columns;
+            f.b = (const REAL *)s->w->ut + (block * l->depth + gate) * columns;
+            f.next = next >= 0 ? (const REAL *)s->w->ut + next * l->depth * columns : NULL;
             FN(multiply_rows)(nv, n, w->a, l->cell->h_slot * l->unit_step + gate, w->c, s->q.recurrent_dropout ? 0 : unit, &f,
                               s->q.recurrent_dropout ? FN(zeros) : NULL);
             if (!s->q.recurrent_dropout) continue;

@@ -41,6 +41,7 @@ struct FN(worker) {
     ptrdiff_t row0, row1, count;
     int32_t *list;         /* [count] its visits */
     ptrdiff_t chunk0;      /* first visit of the chunk in work */
+    int zigzag;            /* does the present step take panels from the last to the first? */
     const REAL **a;        /* [chunk] rows of a product's left factor */
     REAL **c;              /* [chunk] rows of its result */
     REAL *gates;           /* its chunk's gates when they are not kept */
