@@ -5,28 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastrnn.layers import GRU, LSTM, SimpleRNN
 from fastrnn.states import Context
 
 BATCH, TIME, FEATURES, UNITS = 3, 5, 4, 2
-MAKERS = {
-    "lstm": LSTM,
-    "gru": GRU,
-    "gru_reset_before": lambda *a, **k: GRU(*a, reset_after=False, **k),
-    "simple_rnn": SimpleRNN,
-}
-
-
-@pytest.fixture(params=MAKERS)
-def make(request):
-    def make(**options):
-        layer = MAKERS[request.param](UNITS, dtype="float64", **options)
-        layer.build((None, None, FEATURES))
-        random = np.random.default_rng(0)
-        layer.set_weights([random.normal(0, 0.7, w.shape) for w in layer.weights])
-        return layer
-
-    return make
 
 
 @pytest.fixture
