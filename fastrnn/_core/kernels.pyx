@@ -498,7 +498,7 @@ cdef checked_ids(ids, Py_ssize_t rows):
     return ids
 
 
-def gather_rows(table, ids, threads=1):
+def gather_rows(table, ids):
     """table[ids]: shape ids.shape + (E,)."""
     real_type(table, "table")
     shape_of(table, 2, "rows, E", "table")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import initializers, registry, threads
+from .. import initializers, registry
 from .._core import kernels
 from ..registry import register
 from ..states import Context
@@ -90,7 +90,7 @@ class Embedding(Layer):
         if x.size and not 0 <= x.min() <= x.max() < self.input_dim:
             wrong = x[(x < 0) | (x >= self.input_dim)][0]
             raise ValueError(f"{self.title} expects ids in [0, input_dim = {self.input_dim}); received {wrong}")
-        y = kernels.gather_rows(self.embeddings.values, x, threads=threads.get_num_threads())
+        y = kernels.gather_rows(self.embeddings.values, x)
         return y, x if context.record else None
 
     def backward(self, saved: Array, dy: Array) -> None:

@@ -138,9 +138,8 @@ def test_gather_rows(dtype, integer):
     rng = np.random.default_rng(19)
     for rows, width, shape in ((1, 1, (1,)), (7, 3, (5,)), (50, 16, (4, 9)), (1000, 33, (64, 70)), (9, 5, (2, 3, 4))):
         table, ids = rng.normal(size=(rows, width)).astype(dtype), rng.integers(0, rows, shape).astype(integer)
-        for threads in (1, 2, 3):
-            value = kernels.gather_rows(table, ids, threads=threads)
-            assert value.dtype == dtype and np.array_equal(value, table[ids])
+        value = kernels.gather_rows(table, ids)
+        assert value.dtype == dtype and np.array_equal(value, table[ids])
 
 
 @pytest.mark.parametrize("integer", ("int32", "int64"))
