@@ -46,6 +46,11 @@ if X86:
         ],
     }
 
+# A test build for CPUs without AVX-512: its kernels, vector width and tiles and all, made of AVX2 instructions.
+EMULATED = ["-DFASTRNN_EMULATED_AVX512", "-Wno-psabi"] if os.environ.get("FASTRNN_EMULATE_AVX512", "0") != "0" else []
+if EMULATED and X86:
+    FLAGS_OF_BUILD["avx512"] = FLAGS_OF_BUILD["avx2"] + EMULATED
+
 
 class BuildKernelsFirst(build_ext):
     """`build_ext --inplace` alone skips static libraries."""
@@ -73,7 +78,7 @@ setup(
             depends=HEADERS,
             include_dirs=[CORE, numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
-            extra_compile_args=COMPILE,
+            extra_compile_args=COMPILE + EMULATED,
             extra_link_args=LINK,
         )
     ],

@@ -38,6 +38,9 @@ int fr_build_runs_here(const struct fr_build *build)
     __builtin_cpu_init();
     const int avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (build == &fr_build_avx2) return avx2;
+#if defined(FASTRNN_EMULATED_AVX512)
+    if (build == &fr_build_avx512) return avx2;
+#endif
     if (build == &fr_build_avx512)
         return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
             && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");

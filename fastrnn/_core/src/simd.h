@@ -25,6 +25,9 @@
 #define FASTRNN_AVX512 1
 #define VECTOR_BYTES 64
 #define VECTOR_REGISTERS 32
+#elif defined(FASTRNN_EMULATED_AVX512) /* see setup.py */
+#define VECTOR_BYTES 64
+#define VECTOR_REGISTERS 32
 #elif defined(__AVX2__) && defined(__FMA__)
 #define FASTRNN_AVX2 1
 #define VECTOR_BYTES 32
@@ -211,9 +214,9 @@ ALWAYS_INLINE FN(vec) FN(vmin)(FN(vec) a, FN(vec) b)
     return (FN(vec))_mm256_min_ps((__m256)a, (__m256)b);
 #elif defined(FASTRNN_AVX2)
     return (FN(vec))_mm256_min_pd((__m256d)a, (__m256d)b);
-#elif defined(__SSE2__) && REAL_IS_FLOAT
+#elif defined(__SSE2__) && VECTOR_BYTES == 16 && REAL_IS_FLOAT
     return (FN(vec))_mm_min_ps((__m128)a, (__m128)b);
-#elif defined(__SSE2__)
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
     return (FN(vec))_mm_min_pd((__m128d)a, (__m128d)b);
 #else
     return FN(select)((FN(ivec))(a < b), a, b);
@@ -230,9 +233,9 @@ ALWAYS_INLINE FN(vec) FN(vmax)(FN(vec) a, FN(vec) b)
     return (FN(vec))_mm256_max_ps((__m256)a, (__m256)b);
 #elif defined(FASTRNN_AVX2)
     return (FN(vec))_mm256_max_pd((__m256d)a, (__m256d)b);
-#elif defined(__SSE2__) && REAL_IS_FLOAT
+#elif defined(__SSE2__) && VECTOR_BYTES == 16 && REAL_IS_FLOAT
     return (FN(vec))_mm_max_ps((__m128)a, (__m128)b);
-#elif defined(__SSE2__)
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
     return (FN(vec))_mm_max_pd((__m128d)a, (__m128d)b);
 #else
     return FN(select)((FN(ivec))(a > b), a, b);

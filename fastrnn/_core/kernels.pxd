@@ -1,0 +1,82 @@
+"""src/fastrnn.h as Cython sees it; what each field means is said there."""
+
+from libc.stddef cimport ptrdiff_t
+from libc.stdint cimport int64_t
+
+cdef extern from "src/fastrnn.h" nogil:
+    enum: FR_OK, FR_NO_MEMORY, FR_INTERRUPTED, FR_MAX_STATES
+    struct fr_control:
+        int threads
+        int (*interrupted)(void *) noexcept nogil
+        void *argument
+    struct fr_cell:
+        const char *name
+        const char *gates
+        int states, bias_rows
+    struct fr_packed:
+        pass
+    struct fr_tape:
+        pass
+    struct fr_pack_call:
+        int cell
+        ptrdiff_t D, H
+        const void *kernel
+        const void *recurrent_kernel
+        const void *bias
+        int backward
+        fr_control control
+    struct fr_forward_call:
+        const fr_packed *packed
+        ptrdiff_t B, T
+        const void *x
+        const void *initial_state[2]
+        const unsigned char *mask
+        int activation, recurrent_activation, go_backwards, original_time, zero_output_for_mask
+        const void *input_dropout
+        int input_groups
+        const void *recurrent_dropout
+        void *sequence
+        void *last_output
+        void *final_state[2]
+        fr_tape **tape
+        fr_control control
+    struct fr_backward_call:
+        const fr_packed *packed
+        fr_tape *tape
+        const void *dsequence
+        const void *dlast
+        const void *dfinal[2]
+        void *dx
+        void *dinitial[2]
+        void *dkernel
+        void *drecurrent_kernel
+        void *dbias
+        fr_control control
+    struct fr_product_call:
+        ptrdiff_t M, N, K
+        const void *a
+        const void *b
+        const void *bias
+        void *c
+        int transpose_a, transpose_b, accumulate
+        fr_control control
+    struct fr_functions:
+        int (*pack)(const fr_pack_call *, fr_packed **) noexcept nogil
+        int (*forward)(const fr_forward_call *) noexcept nogil
+        int (*backward)(const fr_backward_call *) noexcept nogil
+        int (*product)(const fr_product_call *) noexcept nogil
+        void (*activate)(int, const void *, void *, ptrdiff_t) noexcept nogil
+        void (*scatter_add_rows)(void *, ptrdiff_t, const int64_t *, const void *, ptrdiff_t) noexcept nogil
+        void (*column_sum)(const void *, ptrdiff_t, ptrdiff_t, void *) noexcept nogil
+    struct fr_build:
+        const char *name
+        const char *const *activations
+        int activation_count
+        fr_functions f32, f64
+    void fr_packed_free(fr_packed *)
+    void fr_tape_free(fr_tape *)
+    const fr_cell fr_cells[]
+    const int fr_cell_count
+    const fr_build *const *fr_builds(int *)
+    int fr_build_runs_here(const fr_build *)
+    int fr_openmp_version()
