@@ -36,6 +36,7 @@ cdef extern from "src/fastrnn.h" nogil:
         int input_groups
         const void *recurrent_dropout
         void *sequence
+        ptrdiff_t sequence_ld
         void *last_output
         void *final_state[2]
         fr_tape **tape
@@ -44,6 +45,7 @@ cdef extern from "src/fastrnn.h" nogil:
         const fr_packed *packed
         fr_tape *tape
         const void *dsequence
+        ptrdiff_t dsequence_ld
         const void *dlast
         const void *dfinal[2]
         void *dx
@@ -62,8 +64,8 @@ cdef extern from "src/fastrnn.h" nogil:
         fr_control control
     struct fr_functions:
         int (*pack)(const fr_pack_call *, fr_packed **) noexcept nogil
-        int (*forward)(const fr_forward_call *) noexcept nogil
-        int (*backward)(const fr_backward_call *) noexcept nogil
+        int (*forward)(const fr_forward_call *const *, int) noexcept nogil
+        int (*backward)(const fr_backward_call *const *, int) noexcept nogil
         int (*product)(const fr_product_call *) noexcept nogil
         void (*activate)(int, const void *, void *, ptrdiff_t) noexcept nogil
         void (*scatter_add_rows)(void *, ptrdiff_t, const int64_t *, const void *, ptrdiff_t) noexcept nogil

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum fr_status { FR_OK, FR_NO_MEMORY, FR_INTERRUPTED };
-enum { FR_MAX_STATES = 2 };
+enum { FR_MAX_STATES = 2, FR_MAX_CALLS = 2 };
 
 /* How many threads to use at most, and how the caller is asked now and then (by thread 0 only, every 50 ms at the
  * earliest) whether to give up: a non-zero answer ends the call with FR_INTERRUPTED. `interrupted` may be NULL. */
@@ -52,7 +52,8 @@ struct fr_forward_call {
     const void *input_dropout;               /* [input_groups,B,D] multiplies x, or NULL */
     int input_groups;                        /* 1: one mask for all gates; G: one a gate */
     const void *recurrent_dropout;           /* [G,B,H] multiplies h before the recurrent product, or NULL */
-    void *sequence;                          /* out [B,T,H] or NULL */
+    void *sequence;                          /* out [B,T,H] or NULL; rows of H lie sequence_ld apart */
+    ptrdiff_t sequence_ld;
     void *last_output;                       /* out [B,H] */
     void *final_state[FR_MAX_STATES];        /* out [B,H] each */
     struct fr_tape **tape;                   /* out, to be freed with fr_tape_free; NULL: no backward pass follows */
@@ -62,7 +63,8 @@ struct fr_forward_call {
 struct fr_backward_call {
     const struct fr_packed *packed;          /* packed with backward = 1 from the weights of the forward pass */
     struct fr_tape *tape;                    /* its call's arrays (x, mask, dropout masks) must still be alive */
-    const void *dsequence;                   /* [B,T,H] or NULL */
+    const void *dsequence;                   /* [B,T,H] or NULL; rows of H lie dsequence_ld apart */
+    ptrdiff_t dsequence_ld;
     const void *dlast;                       /* [B,H] or NULL: gradient of last_output */
     const void *dfinal[FR_MAX_STATES];       /* [B,H] each or NULL */
     void *dx;                                /* out [B,T,D] or NULL; zero at masked steps */
@@ -84,8 +86,9 @@ struct fr_product_call {
 
 struct fr_functions {
     int (*pack)(const struct fr_pack_call *, struct fr_packed **);
-    int (*forward)(const struct fr_forward_call *);
-    int (*backward)(const struct fr_backward_call *);
+    /* n calls, 1 or 2, that know nothing of each other, at once: the first one's `control` is that of all. */
+    int (*forward)(const struct fr_forward_call *const *calls, int n);
+    int (*backward)(const struct fr_backward_call *const *calls, int n);
     int (*product)(const struct fr_product_call *);
     void (*activate)(int activation, const void *x, void *y, ptrdiff_t n);
     void (*scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n);

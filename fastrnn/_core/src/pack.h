@@ -149,7 +149,9 @@ static int FN(pack)(const struct fr_pack_call *q, struct fr_packed **packed)
     to->wt = at, at += wt;
     to->ut = at;
     run.to = to;
-    fr_parallel((double)(w + u + wt + ut) < FR_WORTH_THREADS / 16 ? 1 : q->control.threads, FN(pack_body), &run);
+    struct fr_watch watch;
+    fr_watch_start(&watch, &q->control);
+    fr_parallel(&watch, (double)(w + u + wt + ut) < FR_WORTH_THREADS / 16 ? 1 : q->control.threads, FN(pack_body), &run);
     *packed = to;
     return FR_OK;
 }

@@ -118,7 +118,6 @@ static void FN(product_body)(void *argument, int thread, int threads)
                 FN(product_of_rows)(q, m0, m1, p * FN(panel), scratch);
     }
     fr_flush_denormals_restore(saved);
-    fr_gather(&run->watch, thread, threads, 1);
 }
 
 static int FN(product)(const struct fr_product_call *q)
@@ -132,7 +131,7 @@ static int FN(product)(const struct fr_product_call *q)
     run.scratch = fr_take((size_t)(run.scratch_size * threads) * sizeof(REAL));
     if (!run.scratch) return FR_NO_MEMORY;
     fr_watch_start(&run.watch, &q->control);
-    fr_parallel(threads, FN(product_body), &run);
+    fr_parallel(&run.watch, threads, FN(product_body), &run);
     fr_give_back(run.scratch);
     return atomic_load(&run.watch.stop) ? FR_INTERRUPTED : FR_OK;
 }
