@@ -12,22 +12,25 @@ struct FN(product_run) {
     int by_panels;
 };
 
-/* b block [k0,k0+kc) x [n0,n0+n) -> to [kc][panel], zeros beyond n. */
-static void FN(pack_block)(const struct fr_product_call *q, ptrdiff_t k0, ptrdiff_t kc, ptrdiff_t n0, ptrdiff_t n, REAL *to)
+/* b block [k0,k0+kc) x [n0,n0+n) -> to, as a factor with this ldb and part has it; zeros beyond n. */
+static void FN(pack_block)(const struct fr_product_call *q, ptrdiff_t k0, ptrdiff_t kc, ptrdiff_t n0, ptrdiff_t n, REAL *to, ptrdiff_t ldb, ptrdiff_t part)
 {
     const REAL *b = q->b;
-    if (!q->transpose_b) {
-        for (ptrdiff_t k = 0; k < kc; k++)
-            for (int v = 0; v < FN(panel); v += VW)
-                FN(store)(to + k * FN(panel) + v, n > v ? FN(load_part)(b + (k0 + k) * q->N + n0 + v, n - v) : FN(splat)(0));
-        return;
-    }
-    if (n < FN(panel)) memset(to, 0, (size_t)(kc * FN(panel)) * sizeof *to);
-    for (ptrdiff_t kk = 0; kk < kc; kk += VW) /* one cache line of every row of b at a time */
-        for (ptrdiff_t j = 0; j < n; j++) {
-            const REAL *row = b + (n0 + j) * q->K + k0;
-            for (ptrdiff_t k = kk; k < kk + VW && k < kc; k++) to[k * FN(panel) + j] = row[k];
+    const ptrdiff_t wide = FN(part_vectors) * VW;
+    if (q->transpose_b && n < FN(panel)) memset(to, 0, (size_t)(kc * FN(panel)) * sizeof *to);
+    for (ptrdiff_t j0 = 0; j0 < FN(panel); j0 += wide, to += part) {
+        if (!q->transpose_b) {
+            for (ptrdiff_t k = 0; k < kc; k++)
+                for (ptrdiff_t j = 0; j < wide; j += VW)
+                    FN(store)(to + k * ldb + j, n > j0 + j ? FN(load_part)(b + (k0 + k) * q->N + n0 + j0 + j, n - j0 - j) : FN(splat)(0));
+            continue;
         }
+        for (ptrdiff_t kk = 0; kk < kc; kk += VW) /* one cache line of every row of b at a time */
+            for (ptrdiff_t j = 0; j < wide && j0 + j < n; j++) {
+                const REAL *row = b + (n0 + j0 + j) * q->K + k0;
+                for (ptrdiff_t k = kk; k < kk + VW && k < kc; k++) to[k * ldb + j] = row[k];
+            }
+    }
 }
 
 /* Rows [m0,m1) of panel n0, a row-major: m1 - m0 <= product_rows. */
@@ -48,9 +51,10 @@ static void FN(product_of_rows)(const struct fr_product_call *q, ptrdiff_t m0, p
     const int direct = !q->transpose_b && !ragged && rows < 8; /* packing would cost more than it gains */
     for (ptrdiff_t k0 = 0; k0 < q->K; k0 += KC) {
         const ptrdiff_t kc = q->K - k0 < KC ? q->K - k0 : KC;
-        struct FN(factor) f = FN(dense_factor)(block, FN(panel), kc);
-        if (direct) f = FN(dense_factor)((const REAL *)q->b + k0 * q->N + n0, q->N, kc);
-        else FN(pack_block)(q, k0, kc, n0, n, block);
+        const ptrdiff_t wide = FN(part_vectors) * VW;
+        struct FN(factor) f = FN(dense_factor)(block, wide, kc * wide, kc);
+        if (direct) f = FN(dense_factor)((const REAL *)q->b + k0 * q->N + n0, q->N, wide, kc);
+        else FN(pack_block)(q, k0, kc, n0, n, block, f.ldb, f.part);
         FN(multiply_rows)(nv, rows, a, k0, c, 0, &f, k0 || q->accumulate ? NULL : start);
     }
     if (ragged)
@@ -87,7 +91,7 @@ static void FN(product_of_columns)(struct FN(product_run) *run, int thread, ptrd
         FN(pack_columns)(mr, packed, KC * mr, 0, tiles, row, NULL, kc, rows, 0);
         for (ptrdiff_t p = p0; p < p1; p++) {
             const ptrdiff_t n0 = p * FN(panel), n = q->N - n0 < FN(panel) ? q->N - n0 : FN(panel);
-            FN(pack_block)(q, k0, kc, n0, n, block);
+            FN(pack_block)(q, k0, kc, n0, n, block, FN(panel), FN(part_vectors) * VW);
             for (ptrdiff_t t = 0; t < tiles; t++) {
                 const ptrdiff_t left = rows - t * mr < mr ? rows - t * mr : mr;
                 REAL *out = (REAL *)q->c + (m0 + t * mr) * q->N + n0;

@@ -33,6 +33,14 @@ static inline ptrdiff_t FN(turn)(const struct FN(worker) *w, ptrdiff_t i, ptrdif
     return i >= till ? -1 : w->zigzag ? from + till - 1 - i : i;
 }
 
+/* Are the recurrent weights of the worker's panels more than L2 holds, so that fetching them ahead is worth its
+ * instructions? With narrow vectors it never is: products are too slow for memory to be late. */
+static inline int FN(is_far)(const struct FN(worker) *w)
+{
+    const struct FN(layout) *l = &w->s->l;
+    return VECTOR_BYTES == 64 && (w->panel1 - w->panel0) * l->gates_k * l->H * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES;
+}
+
 static void FN(times)(REAL *to, const REAL *a, const REAL *b, ptrdiff_t n)
 {
     for (ptrdiff_t i = 0; i < n; i += VW) FN(store_part)(to + i, FN(load_part)(a + i, n - i) * FN(load_part)(b + i, n - i), n - i);
@@ -49,7 +57,8 @@ static void FN(project_inputs)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
     const ptrdiff_t n = j1 - j0;
     for (ptrdiff_t i = 0; i < n; i++) w->c[i] = FN(gates_at)(w, j0 + i);
     for (int g = 0; g < groups; g++) {
-        const ptrdiff_t first = g * gates * l->unit_step, to = l->cell->x_slot * l->unit_step + first;
+        const int first = g * gates;
+        const ptrdiff_t to = (l->cell->x_slot + first) * l->unit_step;
         for (ptrdiff_t i = 0; i < n; i++) {
             const struct visit *v = FN(visit_at)(w, j0 + i);
             const REAL *mask = FN(mask_row)(s->q.input_dropout, FN(input_group)(s, g), s->q.B, v->row, l->D);
@@ -59,7 +68,7 @@ static void FN(project_inputs)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
             w->a[i] = w->masked + i * l->D;
         }
         for (ptrdiff_t p = w->panel0; p < w->panel1 && !FN(stopped)(w); p++) {
-            struct FN(factor) f = FN(dense_factor)((const REAL *)s->w->w + p * l->D * l->gates_k + first, l->gates_k, l->D);
+            const struct FN(factor) f = FN(panel_factor)(l, s->w->w, l->D, p, first);
             const REAL *bias = (const REAL *)s->w->bias + p * l->gates_row + to;
             FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + to, &f, bias);
         }
@@ -90,16 +99,17 @@ static void FN(step_stage)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1, int
             for (int g = 0; g < groups; g++)
                 FN(times)(w->masked + (g * n + i) * s->ld, w->a[i], FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, v->row, l->H), l->H);
     }
+    const int far = FN(is_far)(w);
     w->zigzag ^= 1; /* the panel that the step before used last is in cache still */
     for (ptrdiff_t i = w->panel0; i < w->panel1; i++) {
         const ptrdiff_t p = FN(turn)(w, i, w->panel0, w->panel1), next = FN(turn)(w, i + 1, w->panel0, w->panel1);
         for (int g = 0; g < groups; g++) {
-            const ptrdiff_t gate = (first + g * gates) * l->unit_step;
-            struct FN(factor) f = FN(dense_factor)((const REAL *)s->w->u + p * l->H * l->gates_k + gate, l->gates_k, l->H);
-            if (next >= 0) f.next = (const REAL *)s->w->u + next * l->H * l->gates_k;
+            const int gate = first + g * gates;
+            struct FN(factor) f = FN(panel_factor)(l, s->w->u, l->H, p, gate);
+            if (next >= 0 && far) f.next = (const REAL *)s->w->u + next * l->H * l->gates_k;
             if (s->q.recurrent_dropout)
                 for (ptrdiff_t i = 0; i < n; i++) w->a[i] = w->masked + (g * n + i) * s->ld;
-            FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + l->cell->h_slot * l->unit_step + gate, &f, NULL);
+            FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + (l->cell->h_slot + gate) * l->unit_step, &f, NULL);
         }
         after(w, p, j0, j1);
     }
@@ -169,13 +179,12 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_
     const struct FN(layout) *l = &s->l;
     const int first = stage ? l->cell->late_gate : 0, last = stage ? l->cell->G : l->cell->late_gate;
     const int groups = s->q.recurrent_dropout ? last - first : 1, gates = (last - first) / groups;
-    const ptrdiff_t n = j1 - j0, columns = 4 * VW, gates_last = gates * FN(vectors)(l, l->panels - 1) * VW;
+    const ptrdiff_t n = j1 - j0, columns = 4 * VW;
+    const int far = FN(is_far)(w);
     REAL *d = s->d[stage ? l->cell->kept - 1 : 0];
     for (ptrdiff_t i = 0; i < n; i++) w->a[i] = FN(gates_at)(w, j0 + i);
     for (int g = 0; g < groups; g++) {
-        const ptrdiff_t gate = (first + g * gates) * l->unit_step;
-        struct FN(factor) f = { .ldb = columns, .segments = (int)l->panels, .length = gates * l->unit_step, .last = gates_last,
-                                .a_step = s->gates_panel, .b_step = l->gates_k * columns };
+        const int gate = first + g * gates;
         for (ptrdiff_t i = 0; i < n; i++)
             w->c[i] = s->q.recurrent_dropout ? w->tile + i * columns : d + FN(visit_at)(w, j0 + i)->row * s->ld;
         const ptrdiff_t block0 = w->panel0 * l->cell->wide / 4, block1 = (w->panel1 * l->cell->wide + 3) / 4;
@@ -184,9 +193,9 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_
             const ptrdiff_t block = FN(turn)(w, k, block0, block1), next = FN(turn)(w, k + 1, block0, block1);
             const ptrdiff_t unit = block * columns, left = l->H - unit;
             const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
-            f.b = (const REAL *)s->w->ut + (block * l->depth + gate) * columns;
-            f.next = next >= 0 ? (const REAL *)s->w->ut + next * l->depth * columns : NULL;
-            FN(multiply_rows)(nv, n, w->a, l->cell->h_slot * l->unit_step + gate, w->c, s->q.recurrent_dropout ? 0 : unit, &f,
+            struct FN(factor) f = FN(transposed_factor)(l, s->w->ut, block, gate, gates, s->gates_panel);
+            if (next >= 0 && far) f.next = (const REAL *)s->w->ut + next * l->depth * columns;
+            FN(multiply_rows)(nv, n, w->a, (l->cell->h_slot + gate) * l->unit_step, w->c, s->q.recurrent_dropout ? 0 : unit, &f,
                               s->q.recurrent_dropout ? FN(zeros) : NULL);
             if (!s->q.recurrent_dropout) continue;
             for (ptrdiff_t i = 0; i < n; i++) {
@@ -206,7 +215,7 @@ static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t 
     struct FN(sequence) *s = w->s;
     const struct FN(layout) *l = &s->l;
     const int groups = s->q.input_dropout ? s->q.input_groups : 1, gates = l->cell->G / groups;
-    const ptrdiff_t n = j1 - j0, columns = 4 * VW, gates_last = gates * FN(vectors)(l, l->panels - 1) * VW;
+    const ptrdiff_t n = j1 - j0, columns = 4 * VW;
     for (ptrdiff_t i = 0; i < n; i++) w->a[i] = FN(gates_at)(w, j0 + i);
     for (ptrdiff_t column = 0; column < l->D; column += columns) {
         const ptrdiff_t left = l->D - column < columns ? l->D - column : columns;
@@ -214,11 +223,8 @@ static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t 
         for (ptrdiff_t i = 0; i < n; i++)
             w->c[i] = aside ? w->tile + i * columns : (REAL *)s->back->dx + FN(visit_at)(w, j0 + i)->x * l->D + column;
         for (int g = 0; g < groups; g++) {
-            const ptrdiff_t gate = g * gates * l->unit_step;
-            struct FN(factor) f = { .b = (const REAL *)s->w->wt + (column / columns * l->depth + gate) * columns, .ldb = columns,
-                                    .segments = (int)l->panels, .length = gates * l->unit_step, .last = gates_last,
-                                    .a_step = s->gates_panel, .b_step = l->gates_k * columns };
-            FN(multiply_rows)(nv, n, w->a, l->cell->x_slot * l->unit_step + gate, w->c, 0, &f, FN(zeros));
+            const struct FN(factor) f = FN(transposed_factor)(l, s->w->wt, column / columns, g * gates, gates, s->gates_panel);
+            FN(multiply_rows)(nv, n, w->a, (l->cell->x_slot + g * gates) * l->unit_step, w->c, 0, &f, FN(zeros));
             if (!aside) continue;
             for (ptrdiff_t i = 0; i < n; i++) {
                 const struct visit *v = FN(visit_at)(w, j0 + i);

@@ -43,6 +43,20 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 
+/* Between steps of a loop that was unrolled by hand: no load moves up across it, into registers that are not there. */
+#define FENCE __asm__ volatile("" ::: "memory")
+
+/* IN_REGISTER(v): v is loaded once and stays, instead of being read from memory by each operation that uses it. */
+#if defined(__AVX512F__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+v"(v))
+#elif defined(__SSE2__) && !defined(FASTRNN_EMULATED_AVX512)
+#define IN_REGISTER(v) __asm__ volatile("" : "+x"(v))
+#elif defined(__aarch64__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
+#else
+#define IN_REGISTER(v) (void)(v)
+#endif
+
 /* UNROLL in front of a loop with a small constant count: the loop is to disappear, so that its vectors stay in registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")

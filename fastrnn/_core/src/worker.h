@@ -3,7 +3,10 @@
 
 #ifndef FR_WORKER_SHARED
 #define FR_WORKER_SHARED
-enum { FR_CHUNK_BYTES = 1 << 19 }; /* gates of one chunk of one thread */
+enum {
+    FR_CHUNK_BYTES = 1 << 19, /* gates of one chunk of one thread */
+    FR_NEAR_BYTES = 1 << 20,  /* weights that may be hoped to stay in L2 from step to step */
+};
 
 struct fr_tape {
     struct fr_forward_call call; /* its arrays outlive the tape: the caller's promise */
