@@ -3,7 +3,6 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 #include "cells.h"
 #include "fastrnn.h"

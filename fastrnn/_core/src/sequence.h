@@ -318,26 +318,27 @@ static int FN(threads_each)(const struct FN(sequence) *calls, int n, int most)
     return flops < FR_WORTH_THREADS || most < n ? 1 : most / n;
 }
 
-/* How many of `threads` threads make a team: see sequence.h's head. What a step costs is counted in flops at full speed;
- * a product of few rows runs slower, and members who meet lose time. */
+/* How many of `threads` threads make a team: see the head of this file. The time of a step is guessed in multiplications
+ * at full speed: a product of few rows runs slower, so does one whose weights come from beyond L2, and members who meet
+ * lose time. The guess decides who computes what, never what comes out. */
 static int FN(ways)(const struct FN(sequence) *s, int threads)
 {
-    static const double speed[] = { 1, .38, .66, .8, .9, .95 };
-    const double meeting = 4e4 * (s->cell->prepare ? 2 : 1);
-    const char *forced = getenv("FASTRNN_WAYS");
-    if (forced) return threads % atoi(forced) ? 1 : atoi(forced);
+    static const double slower[] = { 2.6, 1.5, 1.2, 1.1, 1.05 }; /* products of 1, 2, ... rows */
+    const double meeting = 3e4 * (s->cell->prepare ? 2 : 1), beyond = 1.04;
     int best = 1;
     double least = 0;
-    for (int ways = 1; ways <= threads; ways++) {
-        const int teams = threads / ways;
-        if (teams * ways != threads || ways > s->l.panels) continue;
-        const ptrdiff_t rows = (s->q.B + teams - 1) / teams;
+    for (int ways = 1; ways <= threads && ways <= s->l.panels; ways++) {
+        if (threads % ways) continue;
+        const ptrdiff_t rows = (s->q.B + threads / ways - 1) / (threads / ways);
         ptrdiff_t panels = 0;
         for (int member = 0; member < ways; member++) {
             const ptrdiff_t own = FN(first_panel)(s, member + 1, ways) - FN(first_panel)(s, member, ways);
             panels = own > panels ? own : panels;
         }
-        const double cost = 2.0 * (double)(rows * panels * s->l.gates_k * s->l.H) / speed[rows < 6 ? rows : 0] + (ways > 1 ? meeting : 0);
+        const ptrdiff_t weights = panels * s->l.gates_k * s->l.H;
+        double cost = (double)rows * (double)weights * (rows > 5 ? 1 : slower[rows - 1]);
+        if (weights * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES) cost *= beyond;
+        if (ways > 1) cost += meeting;
         if (ways == 1 || cost < least) best = ways, least = cost;
     }
     return best;
