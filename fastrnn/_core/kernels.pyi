@@ -27,6 +27,50 @@ class Packed:
 
 class Tape: ...
 
+class Forward:
+    packed: Packed
+    sequence: Array | None
+    last: Array
+    final_state: tuple[Array, ...]
+    tape: Tape | None
+    def __init__(
+        self,
+        packed: Packed,
+        x: Array,
+        initial_state: Sequence[Array | None] | None = None,
+        mask: Array | None = None,
+        *,
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
+        go_backwards: bool = False,
+        original_time: bool = False,
+        zero_output_for_mask: bool = False,
+        return_sequences: bool = True,
+        record: bool = False,
+        input_dropout: Array | None = None,
+        recurrent_dropout: Array | None = None,
+        out: Array | None = None,
+    ) -> None: ...
+
+class Backward:
+    dx: Array | None
+    dinitial: tuple[Array, ...]
+    def __init__(
+        self,
+        packed: Packed,
+        tape: Tape,
+        dsequence: Array | None = None,
+        dlast: Array | None = None,
+        dfinal: Sequence[Array | None] | None = None,
+        *,
+        dkernel: Array | None = None,
+        drecurrent_kernel: Array | None = None,
+        dbias: Array | None = None,
+        input_gradient: bool = True,
+    ) -> None: ...
+
+def run_forward(first: Forward, second: Forward | None = None, *, threads: int = 1) -> None: ...
+def run_backward(first: Backward, second: Backward | None = None, *, threads: int = 1) -> None: ...
 def config() -> dict[str, Any]: ...
 def pack(
     cell: str,
@@ -39,35 +83,9 @@ def pack(
     threads: int = 1,
 ) -> Packed: ...
 def forward(
-    packed: Packed,
-    x: Array,
-    initial_state: Sequence[Array | None] | None = None,
-    mask: Array | None = None,
-    *,
-    activation: str = "tanh",
-    recurrent_activation: str = "sigmoid",
-    go_backwards: bool = False,
-    original_time: bool = False,
-    zero_output_for_mask: bool = False,
-    return_sequences: bool = True,
-    record: bool = False,
-    input_dropout: Array | None = None,
-    recurrent_dropout: Array | None = None,
-    threads: int = 1,
+    *args: Any, threads: int = 1, **options: Any
 ) -> tuple[Array | None, tuple[Array, ...], Array, Tape | None]: ...
-def backward(
-    packed: Packed,
-    tape: Tape,
-    dsequence: Array | None = None,
-    dlast: Array | None = None,
-    dfinal: Sequence[Array | None] | None = None,
-    *,
-    dkernel: Array | None = None,
-    drecurrent_kernel: Array | None = None,
-    dbias: Array | None = None,
-    input_gradient: bool = True,
-    threads: int = 1,
-) -> tuple[Array | None, tuple[Array, ...]]: ...
+def backward(*args: Any, threads: int = 1, **options: Any) -> tuple[Array | None, tuple[Array, ...]]: ...
 def product(
     a: Array,
     b: Array,

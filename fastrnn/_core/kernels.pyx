@@ -288,7 +288,7 @@ cdef class Forward:
         tape: for `Backward`, or None.
     """
     cdef fr_forward_call q
-    cdef Packed packed
+    cdef readonly Packed packed
     cdef object given
     cdef bint ran
     cdef readonly object sequence, last
@@ -420,6 +420,9 @@ cdef int check_pair(Packed first, Packed second) except -1:
 
 def run_forward(Forward first not None, Forward second=None, *, threads=1):
     """Runs one cell, or two at once that know nothing of each other."""
+    if second is not None and threads > 1 and threads % 2:  # one after the other keeps all of them busy
+        run_forward(first, threads=threads)
+        return run_forward(second, threads=threads)
     cdef const fr_forward_call *calls[2]
     cdef int n = 1 if second is None else 2, status
     check_new(first)
@@ -438,6 +441,9 @@ def run_forward(Forward first not None, Forward second=None, *, threads=1):
 
 def run_backward(Backward first not None, Backward second=None, *, threads=1):
     """Makes the gradients of one cell, or of two at once."""
+    if second is not None and threads > 1 and threads % 2:  # one after the other keeps all of them busy
+        run_backward(first, threads=threads)
+        return run_backward(second, threads=threads)
     cdef const fr_backward_call *calls[2]
     cdef fr_tape *tapes[2]
     cdef int n = 1 if second is None else 2, status, i
