@@ -82,3 +82,7 @@ cdef extern from "src/fastrnn.h" nogil:
     const fr_build *const *fr_builds(int *)
     int fr_build_runs_here(const fr_build *)
     int fr_openmp_version()
+
+cdef extern from "src/memory.h" nogil:
+    void *fr_take(size_t)
+    void fr_give_back(void *)

@@ -162,6 +162,38 @@ cdef int threads_of(threads) except -1:
 cdef Py_ssize_t MOST_ROWS = 2**31 - 1
 
 
+# ---- results -------------------------------------------------------------------------------------------------------
+
+cdef class Block:
+    """Memory of a result, which goes back to the kernels' buffers when the array is gone."""
+    cdef void *memory
+
+    def __dealloc__(self):
+        fr_give_back(self.memory)
+
+
+cdef size_t REUSED_FROM = 1 << 18, REUSED_TO = 1 << 26  # bytes; below, malloc reuses by itself; above, memory is better free
+
+
+cdef cnp.ndarray new_array(tuple shape, int typenum):
+    """np.empty, but the memory of middling arrays is used again: fresh pages cost more than what is written into them."""
+    cdef cnp.npy_intp extent[3]
+    cdef size_t bytes = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    cdef int i
+    for i in range(len(shape)):
+        extent[i] = shape[i]
+        bytes *= extent[i]
+    if bytes < REUSED_FROM or bytes > REUSED_TO:
+        return cnp.PyArray_EMPTY(<int>len(shape), extent, typenum, 0)
+    cdef Block block = Block.__new__(Block)
+    block.memory = fr_take(bytes)
+    if block.memory == NULL:
+        raise MemoryError(f"no memory for a result of shape {shape}")
+    array = cnp.PyArray_SimpleNewFromData(<int>len(shape), extent, typenum, block.memory)
+    cnp.set_array_base(array, block)
+    return array
+
+
 # ---- interruption --------------------------------------------------------------------------------------------------
 
 cdef class Call:
@@ -325,15 +357,14 @@ cdef class Forward:
             q.input_groups = G if shape_of(input_dropout, 3, "1 or G, B, D", "input_dropout")[0] == G else 1
         q.input_dropout = data_of(input_dropout, typenum, (q.input_groups, B, D), "input_dropout")
         q.recurrent_dropout = data_of(recurrent_dropout, typenum, (G, B, H), "recurrent_dropout")
-        dtype = x.dtype
         if out is None:
-            out = np.empty((B, T, H), dtype) if return_sequences else None
+            out = new_array((B, T, H), typenum) if return_sequences else None
         elif not (<cnp.ndarray>array_of(out, "out")).flags.writeable:
             raise ValueError("out is read-only")
         self.sequence = out
         q.sequence = rows_of(out, typenum, B, T, H, "out", &q.sequence_ld)
-        self.last = np.empty((B, H), dtype)
-        self.final_state = tuple([np.empty((B, H), dtype) for _ in range(states)])
+        self.last = new_array((B, H), typenum)
+        self.final_state = tuple([new_array((B, H), typenum) for i in range(states)])
         q.last_output = cnp.PyArray_DATA(<cnp.ndarray>self.last)
         for i in range(states):
             q.final_state[i] = cnp.PyArray_DATA(<cnp.ndarray>self.final_state[i])
@@ -388,11 +419,12 @@ cdef class Backward:
         q.dkernel = data_of(dkernel, typenum, (D, width), "dkernel", True)
         q.drecurrent_kernel = data_of(drecurrent_kernel, typenum, (H, width), "drecurrent_kernel", True)
         q.dbias = data_of(dbias, typenum, (width,) if packed.cell.bias_rows == 1 else (packed.cell.bias_rows, width), "dbias", True)
-        dtype = tape.arrays[0].dtype
         if input_gradient:
-            self.dx = (np.zeros if tape.masked else np.empty)((B, T, D), dtype)
+            self.dx = new_array((B, T, D), typenum)
+            if tape.masked:
+                self.dx.fill(0)
         q.dx = data_of(self.dx, typenum, (B, T, D), "dx")
-        self.dinitial = tuple([np.empty((B, H), dtype) for _ in range(states)])
+        self.dinitial = tuple([new_array((B, H), typenum) for i in range(states)])
         for i in range(states):
             q.dinitial[i] = cnp.PyArray_DATA(<cnp.ndarray>self.dinitial[i])
         self.packed, self.tape = packed, tape

@@ -9,7 +9,7 @@
  *   wt, ut         [columns/block][k][block]          transposes; k over [panel][gate][wide*VW] as in the buffer, a block
  *                                                     is part_vectors*VW columns
  *   bias           [panel][slot][wide*VW]             what a slot starts with
- * Lanes past H, and columns past D or H, hold zeros. */
+ * Lanes past H, and columns past D or H in the last vector, hold zeros; vectors past that are never read. */
 
 #ifndef FR_PACK_SHARED
 #define FR_PACK_SHARED
@@ -92,40 +92,40 @@ struct FN(pack_run) {
     struct fr_packed *to;
 };
 
-/* m [K, G*H] -> panels, rows [k0,k1) of every panel. */
+/* m [K, G*H] -> panels, rows [k0,k1) of every panel. A few rows at a time: a panel then gets whole cache lines in a run, and
+ * what a line of m holds for the next panel is used soon. */
 static void FN(pack_panels)(const struct FN(layout) *l, const char *letters, const REAL *m, ptrdiff_t K, ptrdiff_t k0, ptrdiff_t k1, REAL *to)
 {
     const int G = l->cell->G, wide = l->cell->wide;
-    for (int g = 0; g < G; g++) {
-        const REAL *gate = m + fr_gate_index(l->cell, letters[g]) * l->H;
+    const ptrdiff_t row = G * l->H, few = 16;
+    for (ptrdiff_t k = k0; k < k1; k += few)
         for (ptrdiff_t p = 0; p < l->panels; p++)
-            for (int j = 0; j < wide; j++) {
-                const ptrdiff_t unit = p * l->unit_step + j * VW, left = l->H - unit;
-                REAL *d = to + FN(packed_at)(l, K, p, 0, g * wide + j);
-                for (ptrdiff_t k = k0; k < k1; k++)
-                    FN(store)(d + k * l->part_vectors * VW, left > 0 ? FN(load_part)(gate + k * G * l->H + unit, left) : FN(splat)(0));
+            for (int vector = 0; vector < G * wide; vector++) {
+                const ptrdiff_t unit = p * l->unit_step + vector % wide * VW, left = l->H - unit;
+                const REAL *from = m + fr_gate_index(l->cell, letters[vector / wide]) * l->H + unit;
+                REAL *d = to + FN(packed_at)(l, K, p, 0, vector);
+                for (ptrdiff_t i = k; i < k + few && i < k1; i++)
+                    FN(store)(d + i * l->part_vectors * VW, left > 0 ? FN(load_part)(from + i * row, left) : FN(splat)(0));
             }
-    }
 }
 
-/* m [N, G*H] -> transpose, panels [p0,p1) of k. Read along the units, one cache line at a time, written scattered. */
+/* m [N, G*H] -> transpose, panels [p0,p1) of k, in squares of VW numbers of VW rows. 64 units of a row at once: memory likes
+ * runs of several lines. */
 static void FN(pack_transpose)(const struct FN(layout) *l, const char *letters, const REAL *m, ptrdiff_t N, ptrdiff_t p0, ptrdiff_t p1, REAL *to)
 {
     const int G = l->cell->G;
-    const ptrdiff_t block = FN(part_vectors) * VW;
-    for (ptrdiff_t q = 0; q * block < N; q++) {
-        const ptrdiff_t n = N - q * block < block ? N - q * block : block;
-        for (ptrdiff_t p = p0; p < p1; p++)
+    const ptrdiff_t block = FN(part_vectors) * VW, row = G * l->H, at_once = (64 + l->unit_step - 1) / l->unit_step;
+    for (ptrdiff_t n = 0; n < N; n += VW)
+        for (ptrdiff_t p = p0; p < p1; p += at_once)
             for (int g = 0; g < G; g++)
-                for (ptrdiff_t j0 = 0; j0 < l->unit_step; j0 += VW) {
-                    const ptrdiff_t unit = p * l->unit_step + j0, left = l->H - unit, lanes = left < 0 ? 0 : left < VW ? left : VW;
-                    const REAL *from = m + q * block * G * l->H + fr_gate_index(l->cell, letters[g]) * l->H + unit;
-                    REAL *d = to + (q * l->depth + p * l->gates_k + g * l->unit_step + j0) * block;
-                    if (lanes < VW || n < block) memset(d, 0, (size_t)(VW * block) * sizeof *d);
-                    for (ptrdiff_t i = 0; i < n; i++)
-                        for (ptrdiff_t j = 0; j < lanes; j++) d[j * block + i] = from[i * G * l->H + j];
+                for (ptrdiff_t j = p * l->unit_step; j < (p + at_once) * l->unit_step && j < p1 * l->unit_step; j += VW) {
+                    const REAL *from = m + n * row + fr_gate_index(l->cell, letters[g]) * l->H + j;
+                    REAL *d = to + (n / block * l->depth + j / l->unit_step * l->gates_k + g * l->unit_step + j % l->unit_step) * block + n % block;
+                    FN(vec) r[VW];
+                    UNROLL for (int i = 0; i < VW; i++) r[i] = n + i < N && j < l->H ? FN(load_part)(from + i * row, l->H - j) : FN(splat)(0);
+                    FN(transpose_square)(r);
+                    UNROLL for (int i = 0; i < VW; i++) FN(store)(d + i * block, r[i]);
                 }
-    }
 }
 
 /* What every slot starts with: the input bias where the product with x fills it, plus the recurrent bias (the second

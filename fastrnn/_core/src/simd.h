@@ -276,3 +276,45 @@ ALWAYS_INLINE FN(vec) FN(fused)(FN(vec) a, FN(vec) b, FN(vec) c)
     return a * b + c;
 #endif
 }
+
+/* The lanes of a and b in turns: of their lower halves, of their upper halves. */
+#undef ZIP
+#if defined(__clang__)
+#define ZIP_PAIRS_1(a, b, from) __builtin_shufflevector(a, b, from, from + VW)
+#define ZIP_PAIRS_2(a, b, from) __builtin_shufflevector(a, b, from, from + VW, from + 1, from + 1 + VW)
+#define ZIP_PAIRS_4(a, b, from) \
+    __builtin_shufflevector(a, b, from, from + VW, from + 1, from + 1 + VW, from + 2, from + 2 + VW, from + 3, from + 3 + VW)
+#define ZIP_PAIRS_8(a, b, from)                                                                              \
+    __builtin_shufflevector(a, b, from, from + VW, from + 1, from + 1 + VW, from + 2, from + 2 + VW, from + 3, from + 3 + VW, \
+                            from + 4, from + 4 + VW, from + 5, from + 5 + VW, from + 6, from + 6 + VW, from + 7, from + 7 + VW)
+#if VECTOR_BYTES == 64 && REAL_IS_FLOAT
+#define ZIP ZIP_PAIRS_8
+#elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && REAL_IS_FLOAT)
+#define ZIP ZIP_PAIRS_4
+#elif VECTOR_BYTES == 32 || REAL_IS_FLOAT
+#define ZIP ZIP_PAIRS_2
+#else
+#define ZIP ZIP_PAIRS_1
+#endif
+#else
+ALWAYS_INLINE FN(ivec) FN(zip_order)(int from)
+{
+    FN(ivec) order;
+    for (int i = 0; i < VW; i++) order[i] = from + i / 2 + i % 2 * VW;
+    return order;
+}
+#define ZIP(a, b, from) __builtin_shuffle(a, b, FN(zip_order)(from))
+#endif
+
+/* r[i][j] <-> r[j][i]: the first half of the rows is zipped with the second log2(VW) times. */
+ALWAYS_INLINE void FN(transpose_square)(FN(vec) r[VW])
+{
+    UNROLL for (int step = 1; step < VW; step *= 2) {
+        FN(vec) t[VW];
+        UNROLL for (int i = 0; i < VW / 2; i++) {
+            t[2 * i] = ZIP(r[i], r[i + VW / 2], 0);
+            t[2 * i + 1] = ZIP(r[i], r[i + VW / 2], VW / 2);
+        }
+        UNROLL for (int i = 0; i < VW; i++) r[i] = t[i];
+    }
+}
