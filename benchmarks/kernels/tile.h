@@ -17,8 +17,9 @@ enum { WIDE = 4 * VW, HALF = 2 * VW };
  * vector of B is loaded once or read from memory by every multiply-add; the others force one load. */
 enum walk { LOADS_FOLDED, B_HELD, A_HELD };
 
-/* each: k of one round of the loop. lines: cache lines fetched from `ahead` on in every round. */
-ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const int each, const int lines,
+/* each: k of one round of the loop. lines: cache lines fetched from `ahead` on in every round. runs: cache lines of the
+ * next run of every row of A that are fetched at the beginning of a run. */
+ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const int each, const int lines, const int runs,
                         const float *const *a, ptrdiff_t a0, float *const *c, ptrdiff_t c0, const float *b,
                         const ptrdiff_t ldb, const ptrdiff_t part, const ptrdiff_t segments, const ptrdiff_t a_step,
                         ptrdiff_t K, const float *ahead)
@@ -54,6 +55,8 @@ ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const 
     }
     for (ptrdiff_t s = 0; s < segments; s++) {
         ptrdiff_t k = 0;
+        UNROLL for (int m = 0; m < MR; m++)
+            UNROLL for (int i = 0; i < runs; i++) __builtin_prefetch(row[m] + a_step + 16 * i);
         for (; k + each <= K; k += each, b += each * ldb) {
             UNROLL for (int i = 0; i < lines; i++) __builtin_prefetch(ahead + i * 16, 0, 2);
             ahead += lines * 16;
@@ -76,7 +79,7 @@ typedef void (*tile_function)(const float *const *a, ptrdiff_t a0, float *const 
                               ptrdiff_t part, ptrdiff_t K, const float *ahead)                                     \
     {                                                                                                              \
         (void)part;                                                                                                \
-        tile(MR, NV, walk, each, lines, a, a0, c, c0, b, ldb, part_is, 1, 0, K, ahead);                                  \
+        tile(MR, NV, walk, each, lines, 0, a, a0, c, c0, b, ldb, part_is, 1, 0, K, ahead);                                  \
     }
 
 /* Tiles of 1 to 3, 4 or 6 rows, as a table by rows. */

@@ -1,5 +1,5 @@
 /* transposed.c - d h [n, H] += dz [n, G*H] U^T of one backward step. dz lies in the gates buffer,
- * [panel][visit][G][VW]: a row of it is cut into runs of G*VW numbers, one for each panel of units. What do the runs
+ * [panel][visit][G][UNITS*VW]: a row of it is cut into runs of G*UNITS*VW numbers, one for each panel of units. What do the runs
  * cost, and is it worth while to copy dz into dense rows first?
  *
  * U^T is packed as [H/(4 VW)][k][4 VW], or in halves [H/(2 VW)][k][2 VW].
@@ -8,7 +8,10 @@
  */
 #include "tile.h"
 
-enum { G = 4, RUN = G * VW };
+#if !defined(UNITS)
+#define UNITS 1 /* vectors of units of a panel */
+#endif
+enum { G = 4, RUN = G * UNITS * VW };
 
 struct problem {
     ptrdiff_t n, H, K, panels; /* K = G*H = panels*RUN */
@@ -54,21 +57,19 @@ static void run_copied_incumbent(const void *problem) { copy_rows(problem); dens
 /* Tiles of 6x2 over runs; without runs, segments = 1. */
 typedef void (*run_tile)(const float *const *a, ptrdiff_t a0, float *const *c, ptrdiff_t c0, const float *b,
                          ptrdiff_t segments, ptrdiff_t a_step, ptrdiff_t length);
-#define RUN_TILE(name, MR, each, ldb, length_is)                                                                       \
+#define RUN_TILE(name, MR, each, ldb, runs)                                                                       \
     static NOINLINE void name(const float *const *a, ptrdiff_t a0, float *const *c, ptrdiff_t c0, const float *b,  \
                               ptrdiff_t segments, ptrdiff_t a_step, ptrdiff_t length)                              \
     {                                                                                                              \
-        (void)length;                                                                                              \
-        tile(MR, 2, LOADS_FOLDED, each, 0, a, a0, c, c0, b, ldb, 0, segments, a_step, length_is, b);                           \
+        tile(MR, 2, LOADS_FOLDED, each, 0, runs, a, a0, c, c0, b, ldb, 0, segments, a_step, length, b);                           \
     }
 #define RUN_TILES(name, ...)                                                                                       \
     RUN_TILE(name##_1, 1, __VA_ARGS__) RUN_TILE(name##_2, 2, __VA_ARGS__) RUN_TILE(name##_3, 3, __VA_ARGS__)       \
     RUN_TILE(name##_4, 4, __VA_ARGS__) RUN_TILE(name##_5, 5, __VA_ARGS__) RUN_TILE(name##_6, 6, __VA_ARGS__)       \
     static const run_tile name[7] = { 0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6 };
-RUN_TILES(half_runs, 4, WIDE, length)
-RUN_TILES(apart_runs, 4, HALF, length)
-RUN_TILES(half_dense, 4, WIDE, length)
-RUN_TILES(apart_dense, 4, HALF, length)
+RUN_TILES(half, 4, WIDE, 0)
+RUN_TILES(apart, 4, HALF, 0)
+RUN_TILES(apart_fetched, 4, HALF, (RUN + 15) / 16)
 
 /* Blocks of `runs` runs (dense: of runs*RUN k). */
 ALWAYS_INLINE void multiply(const struct problem *p, const run_tile *tiles, ptrdiff_t runs, int dense, const float *b, ptrdiff_t ldb, ptrdiff_t c0)
@@ -95,15 +96,32 @@ ALWAYS_INLINE void multiply(const struct problem *p, const run_tile *tiles, ptrd
             for (int h = 0; h < 2; h++)                                                                    \
                 multiply(p, tiles, (k) / RUN, dense, b_of_part, ldb, block * WIDE + h * HALF);              \
     }
-SCHEME(half_runs, half_runs, KC, 0, (void)0, p->panel + block * p->K * WIDE + h * HALF, WIDE)
-SCHEME(half_copied, half_dense, KC, 1, copy_rows(p), p->panel + block * p->K * WIDE + h * HALF, WIDE)
-SCHEME(apart_runs, apart_runs, KC, 0, (void)0, p->halves + (2 * block + h) * p->K * HALF, HALF)
-SCHEME(apart_runs_256, apart_runs, 256, 0, (void)0, p->halves + (2 * block + h) * p->K * HALF, HALF)
-SCHEME(apart_runs_512, apart_runs, 512, 0, (void)0, p->halves + (2 * block + h) * p->K * HALF, HALF)
-SCHEME(apart_copied, apart_dense, KC, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
-SCHEME(apart_copied_256, apart_dense, 256, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
-SCHEME(apart_copied_512, apart_dense, 512, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
-SCHEME(apart_copied_all, apart_dense, p->K, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(half_runs, half, KC, 0, (void)0, p->panel + block * p->K * WIDE + h * HALF, WIDE)
+SCHEME(half_copied, half, KC, 1, copy_rows(p), p->panel + block * p->K * WIDE + h * HALF, WIDE)
+SCHEME(apart_runs, apart, KC, 0, (void)0, p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(apart_runs_256, apart, 256, 0, (void)0, p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(apart_runs_512, apart, 512, 0, (void)0, p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(apart_fetched, apart_fetched, 256, 0, (void)0, p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(apart_copied, apart, KC, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(apart_copied_256, apart, 256, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(apart_copied_512, apart, 512, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
+SCHEME(apart_copied_all, apart, p->K, 1, copy_rows(p), p->halves + (2 * block + h) * p->K * HALF, HALF)
+
+/* The block of k outermost: the block of A stays in L1, while C comes and goes. */
+static void run_k_outermost(const void *problem)
+{
+    const struct problem *p = problem;
+    const ptrdiff_t runs = 128 / RUN;
+    struct problem part = *p;
+    const float *a[p->n];
+    part.gates = a;
+    for (ptrdiff_t q = 0; q < p->panels; q += runs) {
+        part.panels = p->panels - q < runs ? p->panels - q : runs;
+        for (ptrdiff_t m = 0; m < p->n; m++) a[m] = p->gates[m] + q * p->gates_panel;
+        for (ptrdiff_t part_of_b = 0; part_of_b < p->H / HALF; part_of_b++)
+            multiply(&part, apart, runs, 0, p->halves + (part_of_b * p->K + q * RUN) * HALF, HALF, part_of_b * HALF);
+    }
+}
 
 #define RUNNER(function, says) { .name = says, .run = run_##function }
 static const struct runner rivals[] = {
@@ -115,6 +133,8 @@ static const struct runner rivals[] = {
     RUNNER(apart_runs, "6x2 k by 4, halves apart, on runs"),
     RUNNER(apart_runs_256, "  k blocks of 256"),
     RUNNER(apart_runs_512, "  k blocks of 512"),
+    RUNNER(apart_fetched, "  the same, next run of A fetched"),
+    RUNNER(k_outermost, "  k blocks of 128, outermost"),
     RUNNER(apart_copied, "6x2 k by 4, halves apart, dz copied"),
     RUNNER(apart_copied_256, "  k blocks of 256"),
     RUNNER(apart_copied_512, "  k blocks of 512"),
@@ -143,7 +163,7 @@ static void check(const struct problem *p, const struct runner *r)
 /* H a multiple of WIDE; `visits` of which the first n are this step's. */
 static struct problem make(ptrdiff_t n, ptrdiff_t H, ptrdiff_t visits)
 {
-    struct problem p = { .n = n, .H = H, .K = G * H, .panels = H / VW, .gates_panel = visits * RUN + 16 };
+    struct problem p = { .n = n, .H = H, .K = G * H, .panels = G * H / RUN, .gates_panel = visits * RUN + 16 };
     float *panel = lab_numbers(p.K * H), *halves = lab_numbers(p.K * H);
     for (ptrdiff_t j = 0; j < H; j++)
         for (ptrdiff_t k = 0; k < p.K; k++) halves[(j / HALF * p.K + k) * HALF + j % HALF] = panel[(j / WIDE * p.K + k) * WIDE + j % WIDE];
