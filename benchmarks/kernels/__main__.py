@@ -3,8 +3,8 @@
     nice -n 0 taskset -c 1 python -m benchmarks.kernels row_tiles
     python -m benchmarks.kernels --isa avx2 row_tiles small
 
-An experiment is a C file beside this one. It includes the project's kernels as they are, checks its rivals against plain
-double loops, and lets them race; words after its name are handed to it. README.md tells what was found.
+An experiment is a C file beside this one. It includes the project's kernels as they are, checks its rivals against
+plain double loops, and lets them race; words after its name are handed to it. README.md tells what was found.
 """
 
 from __future__ import annotations

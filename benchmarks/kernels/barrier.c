@@ -41,7 +41,8 @@ static void wait_for_change(struct barrier *b, unsigned seen)
     }
 #if defined(__linux__)
     atomic_fetch_add(&b->asleep, 1);
-    while (atomic_load(&b->generation) == seen) syscall(SYS_futex, &b->generation, FUTEX_WAIT_PRIVATE, seen, NULL, NULL, 0);
+    while (atomic_load(&b->generation) == seen) syscall(SYS_futex, &b->generation, FUTEX_WAIT_PRIVATE, seen, NULL,
+            NULL, 0);
     atomic_fetch_sub(&b->asleep, 1);
 #else
     while (atomic_load_explicit(&b->generation, memory_order_acquire) == seen) sched_yield();
@@ -177,8 +178,10 @@ int main(int argc, char **argv)
     };
     enum { RIVALS = sizeof r / sizeof *r };
     lab_race(r, RIVALS, 4);
-    printf("\n%d threads, about a microsecond of work between barriers\n%-44s %10s %10s\n", threads, "us beyond the work", "best", "median");
+    printf("\n%d threads, about a microsecond of work between barriers\n%-44s %10s %10s\n", threads,
+            "us beyond the work", "best", "median");
     for (int i = 0; i < RIVALS; i++)
-        printf("%-44s %10.3f %10.3f\n", r[i].name, 1e6 * (r[i].best - (i ? r[0].best : 0)) / ROUNDS, 1e6 * (r[i].middle - (i ? r[0].middle : 0)) / ROUNDS);
+        printf("%-44s %10.3f %10.3f\n", r[i].name, 1e6 * (r[i].best - (i ? r[0].best : 0)) / ROUNDS,
+                1e6 * (r[i].middle - (i ? r[0].middle : 0)) / ROUNDS);
     return 0;
 }

@@ -1,8 +1,8 @@
 /* lab.h - what every experiment of the lab needs: the project's own kernels for float as incumbents, memory filled with
  * numbers, a check against a plain double loop, and a race.
  *
- * A race lets its runners take turns of a few milliseconds in one process, so that a disturbance of the machine meets all
- * of them, and prints the minimum and the median of each with its share of the FMA peak, which is one of the runners. */
+ * A race lets its runners take turns of a few milliseconds in one process, so that a disturbance of the machine meets
+ * all of them, and prints the minimum and the median of each with its share of the FMA peak, which is one of the runners. */
 #ifndef LAB_H
 #define LAB_H
 #include <math.h>

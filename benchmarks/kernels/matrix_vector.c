@@ -1,5 +1,5 @@
-/* matrix_vector.c - one row times the panels of U, as in a one-sample sequence: a question of reading U. What do fetching
- * ahead, two panels at once and the zig-zag order of panels give, against plain reading of the same bytes?
+/* matrix_vector.c - one row times the panels of U, as in a one-sample sequence: a question of reading U. What do
+ * fetching ahead, two panels at once and the zig-zag order of panels give, against plain reading of the same bytes?
  *
  * U comes in panels [k][4 vectors], or in halves [k][2 vectors] (the same bytes in another order).
  *
@@ -128,7 +128,8 @@ enum { RIVALS = sizeof rivals / sizeof *rivals };
 
 static struct problem make(ptrdiff_t K, ptrdiff_t panels)
 {
-    return (struct problem){ .K = K, .panels = panels, .a = lab_numbers(K), .b = lab_numbers(K * panels * WIDE), .c = lab_numbers(panels * WIDE) };
+    return (struct problem){ .K = K, .panels = panels, .a = lab_numbers(K), .b = lab_numbers(K * panels * WIDE),
+            .c = lab_numbers(panels * WIDE) };
 }
 
 static void check(const struct runner *r)
@@ -140,7 +141,8 @@ static void check(const struct runner *r)
     r->run(&p);
     for (ptrdiff_t j = 0; j < p.panels * WIDE; j++)
         for (ptrdiff_t k = 0; k < p.K; k++)
-            wanted[j] += (double)p.a[k] * (halves ? p.b[(j / HALF * p.K + k) * HALF + j % HALF] : p.b[(j / WIDE * p.K + k) * WIDE + j % WIDE]);
+            wanted[j] += (double)p.a[k] * (halves ? p.b[(j / HALF * p.K + k) * HALF + j % HALF]
+                                                  : p.b[(j / WIDE * p.K + k) * WIDE + j % WIDE]);
     lab_check(r->name, p.c, wanted, p.panels * WIDE, 1e-5);
     free(wanted);
 }

@@ -17,15 +17,15 @@ struct problem {
     float *sums, *packed;
 };
 
-/* C [MR, NV vectors] (+)= sum over K of a[k][m] b[k]: A packed [k][MR], or, with `rows`, MR neighbours of row[k] where they
- * lie. walk 1: A stays in registers while the vectors of B pass; each: k of one round of the loop. */
-ALWAYS_INLINE void tile(const int MR, const int NV, const int walk, const int each, const float *a, const float *const *row, ptrdiff_t m0,
-                        const float *b, const ptrdiff_t ldb, ptrdiff_t K, float *c, const ptrdiff_t ldc, int fresh)
+/* C [MR, NV vectors] (+)= sum over K of a[k][m] b[k]: A packed [k][MR], or, with `rows`, MR neighbours of row[k]
+ * where they lie. walk 1: A stays in registers while the vectors of B pass; each: k of one round of the loop. */
+ALWAYS_INLINE void tile(const int MR, const int NV, const int walk, const int each, const float *a,
+                        const float *const *row, ptrdiff_t m0, const float *b, const ptrdiff_t ldb, ptrdiff_t K, float *c, const ptrdiff_t ldc, int fresh)
 {
     vec acc[6][4];
     UNROLL for (int m = 0; m < MR; m++)
         UNROLL for (int v = 0; v < NV; v++) acc[m][v] = fresh ? FN(splat)(0) : FN(load)(c + m * ldc + v * VW);
-#define ONE_K(i)                                                                              \
+#define LAB_K(i)                                                                              \
     do {                                                                                      \
         const float *ak = row ? row[k + (i)] + m0 : a + (k + (i)) * MR;                       \
         if (walk) {                                                                           \
@@ -50,21 +50,22 @@ ALWAYS_INLINE void tile(const int MR, const int NV, const int walk, const int ea
     } while (0)
     ptrdiff_t k = 0;
     for (; k + each <= K; k += each)
-        UNROLL for (int i = 0; i < each; i++) ONE_K(i);
+        UNROLL for (int i = 0; i < each; i++) LAB_K(i);
     if (each > 1)
-        for (; k < K; k++) ONE_K(0);
-#undef ONE_K
+        for (; k < K; k++) LAB_K(0);
+#undef LAB_K
     UNROLL for (int m = 0; m < MR; m++)
         UNROLL for (int v = 0; v < NV; v++) FN(store)(c + m * ldc + v * VW, acc[m][v]);
 }
 
-typedef void (*tile_function)(const float *a, const float *const *row, ptrdiff_t m0, const float *b, ptrdiff_t K, float *c, int fresh);
-#define TILE(name, MR, NV, walk, each, a, row)                                                                            \
-    static NOINLINE void name(const float *packed, const float *const *rows, ptrdiff_t m0, const float *b, ptrdiff_t K,  \
-                              float *c, int fresh)                                                                       \
-    {                                                                                                                    \
-        (void)packed, (void)rows;                                                                                        \
-        tile(MR, NV, walk, each, a, row, m0, b, WIDE, K, c, WIDE, fresh);                                                \
+typedef void (*tile_function)(const float *a, const float *const *row, ptrdiff_t m0, const float *b, ptrdiff_t K,
+        float *c, int fresh);
+#define TILE(name, MR, NV, walk, each, a, row)                                                                         \
+    static NOINLINE void name(const float *packed, const float *const *rows, ptrdiff_t m0, const float *b,             \
+                              ptrdiff_t K, float *c, int fresh)                                                                     \
+    {                                                                                                                  \
+        (void)packed, (void)rows;                                                                                      \
+        tile(MR, NV, walk, each, a, row, m0, b, WIDE, K, c, WIDE, fresh);                                              \
     }
 TILE(packed_6_2, 6, 2, 0, 1, packed, NULL)
 TILE(packed_6_2_by_4, 6, 2, 0, 4, packed, NULL)
@@ -74,7 +75,8 @@ TILE(rows_6_2_by_4, 6, 2, 0, 4, NULL, rows)
 TILE(rows_3_4, 3, 4, 1, 1, NULL, rows)
 
 /* order 0: both halves of a tile, then the next tile; 1: one half of all tiles, then the other. M a multiple of MR. */
-ALWAYS_INLINE void gradient(const struct problem *p, const int MR, const int NV, tile_function f, int pack, ptrdiff_t block, int order)
+ALWAYS_INLINE void gradient(const struct problem *p, const int MR, const int NV, tile_function f, int pack,
+        ptrdiff_t block, int order)
 {
     const ptrdiff_t tiles = p->M / MR, halves = 4 / NV;
     for (ptrdiff_t k0 = 0; k0 < p->visits; k0 += block) {
@@ -85,7 +87,8 @@ ALWAYS_INLINE void gradient(const struct problem *p, const int MR, const int NV,
             const float *b = p->b + q * p->b_panel + k0 * WIDE;
             for (ptrdiff_t i = 0; i < tiles * halves; i++) {
                 const ptrdiff_t t = order ? i % tiles : i / halves, h = order ? i / tiles : i % halves;
-                f(p->packed + t * stride, row, t * MR, b + h * NV * VW, K, p->sums + (q * tiles + t) * MR * WIDE + h * NV * VW, k0 == 0);
+                f(p->packed + t * stride, row, t * MR, b + h * NV * VW, K,
+                        p->sums + (q * tiles + t) * MR * WIDE + h * NV * VW, k0 == 0);
             }
         }
     }
@@ -112,7 +115,8 @@ static void run_incumbent(const void *problem)
         FN(pack_columns)(mr, p->packed, STRIDE, 0, tiles, p->a + k0, NULL, K, p->M, 0);
         for (ptrdiff_t q = 0; q < p->panels; q++)
             for (ptrdiff_t t = 0; t < tiles; t++)
-                FN(multiply_outer)(mr, 4, p->packed + t * STRIDE, p->b + q * p->b_panel + k0 * WIDE, WIDE, K, p->sums + (q * tiles + t) * mr * WIDE, WIDE, k0 == 0);
+                FN(multiply_outer)(mr, 4, p->packed + t * STRIDE, p->b + q * p->b_panel + k0 * WIDE, WIDE, K,
+                        p->sums + (q * tiles + t) * mr * WIDE, WIDE, k0 == 0);
     }
 }
 static void run_packing(const void *problem)
@@ -169,7 +173,8 @@ int main(int argc, char **argv)
 {
     for (int i = 0; i < RIVALS; i++) check(&rivals[i]);
     fr_flush_denormals_on();
-    const struct problem p = make(argc > 1 ? atoi(argv[1]) : 128, argc > 2 ? atoi(argv[2]) : 16, argc > 3 ? atoi(argv[3]) : 1600);
+    const struct problem p = make(argc > 1 ? atoi(argv[1]) : 128, argc > 2 ? atoi(argv[2]) : 16,
+            argc > 3 ? atoi(argv[3]) : 1600);
     struct runner r[RIVALS + 2] = { lab_peak_runner };
     for (int k = 0; k < RIVALS; k++) {
         r[k + 1] = rivals[k];

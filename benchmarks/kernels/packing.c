@@ -45,8 +45,8 @@ ALWAYS_INLINE void transpose_square(vec r[VW])
     }
 }
 
-/* As pack_transpose with all panels, H and N multiples of 4 VW. `at_once`: a cache line of the source holds the units of
- * 16/VW panels, and memory likes runs of several lines. `fetch`: the next VW rows are fetched meanwhile. */
+/* As pack_transpose with all panels, H and N multiples of 4 VW. `at_once`: a cache line of the source holds the units
+ * of 16/VW panels, and memory likes runs of several lines. `fetch`: the next VW rows are fetched meanwhile. */
 ALWAYS_INLINE void by_squares(const struct problem *p, const ptrdiff_t at_once, const int fetch)
 {
     const struct FN(layout) *l = &p->l;
@@ -54,15 +54,18 @@ ALWAYS_INLINE void by_squares(const struct problem *p, const ptrdiff_t at_once, 
     for (ptrdiff_t q = 0; q < l->H / columns; q++)
         for (ptrdiff_t panel = 0; panel < l->panels; panel += at_once)
             for (int g = 0; g < l->cell->G; g++)
-                for (ptrdiff_t i = 0; i < columns; i += VW) { /* VW rows of the source: no more lines than L1 has ways */
-                    const float *from = p->m + (q * columns + i) * row + fr_gate_index(l->cell, l->cell->h_gates[g]) * l->H + panel * VW;
+                for (ptrdiff_t i = 0; i < columns; i += VW) { /* VW rows: no more lines than L1 has ways */
+                    const ptrdiff_t gate = fr_gate_index(l->cell, l->cell->h_gates[g]) * l->H;
+                    const float *from = p->m + (q * columns + i) * row + gate + panel * VW;
                     float *to = p->to + (q * l->depth + panel * l->gates_k + g * VW) * columns + i;
-                    for (ptrdiff_t n = panel; n < panel + at_once && n < l->panels; n++, from += VW, to += l->gates_k * columns) {
+                    for (ptrdiff_t n = panel; n < panel + at_once && n < l->panels; n++) {
                         vec r[VW];
                         UNROLL for (int k = 0; k < VW; k++) r[k] = FN(load)(from + k * row);
                         if (fetch) UNROLL for (int k = 0; k < VW; k++) __builtin_prefetch(from + (VW + k) * row);
                         transpose_square(r);
                         UNROLL for (int k = 0; k < VW; k++) FN(store)(to + k * columns, r[k]);
+                        from += VW;
+                        to += l->gates_k * columns;
                     }
                 }
 }
@@ -107,7 +110,8 @@ static void run_panels_by_blocks(const void *problem)
         for (ptrdiff_t panel = 0; panel < l->panels; panel++)
             for (ptrdiff_t k = k0; k < k0 + 16; k++)
                 for (int g = 0; g < l->cell->G; g++)
-                    FN(store)(p->panels + (panel * l->H + k) * l->gates_k + g * VW, FN(load)(gate[g] + k * l->cell->G * l->H + panel * VW));
+                    FN(store)(p->panels + (panel * l->H + k) * l->gates_k + g * VW,
+                            FN(load)(gate[g] + k * l->cell->G * l->H + panel * VW));
 }
 
 static void run_copy(const void *problem)
@@ -172,7 +176,8 @@ int main(int argc, char **argv)
         }
         lab_race(r, RIVALS, 2);
         char title[100];
-        snprintf(title, sizeof title, "H = %td: %td KB in, as many out; both count", p.l.H, p.l.H * p.l.depth * 4 / 1024);
+        snprintf(title, sizeof title, "H = %td: %td KB in, as many out; both count", p.l.H,
+                p.l.H * p.l.depth * 4 / 1024);
         lab_print(title, "GB/s", r, RIVALS);
     }
     return 0;

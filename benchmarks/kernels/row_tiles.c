@@ -15,7 +15,7 @@ struct problem {
     const float **a;
     float **c; /* rows in panel 0 */
     ptrdiff_t c_panel;
-    const float *panel, *halves, *narrow; /* B as [panel][k][WIDE], [panel][half][k][HALF], [panel of NARROW][k][NARROW] */
+    const float *panel, *halves, *narrow; /* [panel][k][WIDE], [panel][half][k][HALF], [panel of NARROW][k][NARROW] */
 };
 
 /*                      NV walk         each lines ldb   part */
@@ -35,8 +35,8 @@ TILES_4(narrow_b,       3, B_HELD,       1, 0, NARROW, 2 * VW)
 TILES_4(narrow_b_by_4,  3, B_HELD,       4, 0, NARROW, 2 * VW)
 
 /* Rows of C at c0 += A B, in blocks of k and tiles of nearly equal height, as in gemm.h. */
-ALWAYS_INLINE void multiply(const struct problem *p, const tile_function *tiles, ptrdiff_t most, ptrdiff_t block, const float *b,
-                            ptrdiff_t ldb, ptrdiff_t part, ptrdiff_t c0)
+ALWAYS_INLINE void multiply(const struct problem *p, const tile_function *tiles, ptrdiff_t most, ptrdiff_t block,
+                            const float *b, ptrdiff_t ldb, ptrdiff_t part, ptrdiff_t c0)
 {
     const ptrdiff_t count = (p->n + most - 1) / most, base = p->n / count, larger = p->n % count;
     for (ptrdiff_t k = 0; k < p->K; k += block) {
@@ -90,7 +90,8 @@ static void run_in_blocks(const void *problem)
             part.K = p->K - k < KC ? p->K - k : KC;
             for (ptrdiff_t m = 0; m < p->n; m++) a[m] = p->a[m] + k;
             for (int h = 0; h < 2; h++)
-                multiply(&part, half_by_4, 6, KC, p->panel + (q * p->K + k) * WIDE + h * HALF, WIDE, 0, q * p->c_panel + h * HALF);
+                multiply(&part, half_by_4, 6, KC, p->panel + (q * p->K + k) * WIDE + h * HALF, WIDE, 0,
+                        q * p->c_panel + h * HALF);
         }
 }
 
@@ -206,7 +207,8 @@ int main(int argc, char **argv)
         }
         lab_race(r, RIVALS + 1, 2.5);
         char title[100];
-        snprintf(title, sizeof title, "n = %td, K = %td, %td panels: B %td KB", p.n, K, panels, K * panels * WIDE * 4 / 1024);
+        snprintf(title, sizeof title, "n = %td, K = %td, %td panels: B %td KB", p.n, K, panels,
+                K * panels * WIDE * 4 / 1024);
         lab_print(title, "GFLOP/s", r, RIVALS + 1);
     }
     return 0;

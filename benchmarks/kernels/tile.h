@@ -19,7 +19,8 @@ enum walk { LOADS_FOLDED, B_HELD, A_HELD };
 
 /* each: k of one round of the loop. lines: cache lines fetched from `ahead` on in every round. runs: cache lines of the
  * next run of every row of A that are fetched at the beginning of a run. */
-ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const int each, const int lines, const int runs,
+ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const int each, const int lines,
+                        const int runs,
                         const float *const *a, ptrdiff_t a0, float *const *c, ptrdiff_t c0, const float *b,
                         const ptrdiff_t ldb, const ptrdiff_t part, const ptrdiff_t segments, const ptrdiff_t a_step,
                         ptrdiff_t K, const float *ahead)
@@ -30,7 +31,7 @@ ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const 
         row[m] = a[m] + a0;
         UNROLL for (int v = 0; v < NV; v++) acc[m][v] = FN(load)(c[m] + c0 + v * VW);
     }
-#define ONE_K(i)                                                                                      \
+#define LAB_K(i)                                                                                      \
     if (walk == A_HELD) {                                                                             \
         vec av[6];                                                                                    \
         UNROLL for (int m = 0; m < MR; m++) {                                                         \
@@ -60,13 +61,13 @@ ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const 
         for (; k + each <= K; k += each, b += each * ldb) {
             UNROLL for (int i = 0; i < lines; i++) __builtin_prefetch(ahead + i * 16, 0, 2);
             ahead += lines * 16;
-            UNROLL for (int i = 0; i < each; i++) { ONE_K(i) }
+            UNROLL for (int i = 0; i < each; i++) { LAB_K(i) }
         }
         if (each > 1)
-            for (; k < K; k++, b += ldb) { ONE_K(0) }
+            for (; k < K; k++, b += ldb) { LAB_K(0) }
         UNROLL for (int m = 0; m < MR; m++) row[m] += a_step;
     }
-#undef ONE_K
+#undef LAB_K
     UNROLL for (int m = 0; m < MR; m++)
         UNROLL for (int v = 0; v < NV; v++) FN(store)(c[m] + c0 + v * VW, acc[m][v]);
 }
@@ -79,7 +80,7 @@ typedef void (*tile_function)(const float *const *a, ptrdiff_t a0, float *const 
                               ptrdiff_t part, ptrdiff_t K, const float *ahead)                                     \
     {                                                                                                              \
         (void)part;                                                                                                \
-        tile(MR, NV, walk, each, lines, 0, a, a0, c, c0, b, ldb, part_is, 1, 0, K, ahead);                                  \
+        tile(MR, NV, walk, each, lines, 0, a, a0, c, c0, b, ldb, part_is, 1, 0, K, ahead);                             \
     }
 
 /* Tiles of 1 to 3, 4 or 6 rows, as a table by rows. */
@@ -93,6 +94,7 @@ typedef void (*tile_function)(const float *const *a, ptrdiff_t a0, float *const 
 #define TILES_6(name, ...)                                                                                         \
     TILE(name##_1, 1, __VA_ARGS__) TILE(name##_2, 2, __VA_ARGS__) TILE(name##_3, 3, __VA_ARGS__)                   \
     TILE(name##_4, 4, __VA_ARGS__) TILE(name##_5, 5, __VA_ARGS__) TILE(name##_6, 6, __VA_ARGS__)                   \
-    static const tile_function name[7] __attribute__((unused)) = { 0, name##_1, name##_2, name##_3, name##_4, name##_5, name##_6 };
+    static const tile_function name[7] __attribute__((unused)) = { 0, name##_1, name##_2, name##_3, name##_4, \
+                                                                     name##_5, name##_6 };
 
 #endif

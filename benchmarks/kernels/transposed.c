@@ -1,6 +1,6 @@
 /* transposed.c - d h [n, H] += dz [n, G*H] U^T of one backward step. dz lies in the gates buffer,
- * [panel][visit][G][UNITS*VW]: a row of it is cut into runs of G*UNITS*VW numbers, one for each panel of units. What do the runs
- * cost, and is it worth while to copy dz into dense rows first?
+ * [panel][visit][G][UNITS*VW]: a row of it is cut into runs of G*UNITS*VW numbers, one for each panel of units. What do
+ * the runs cost, and is it worth while to copy dz into dense rows first?
  *
  * U^T is packed as [H/(4 VW)][k][4 VW], or in halves [H/(2 VW)][k][2 VW].
  *
@@ -27,7 +27,8 @@ static void run_incumbent(const void *problem)
 {
     const struct problem *p = problem;
     for (ptrdiff_t block = 0; block < p->H / WIDE; block++) {
-        struct FN(factor) f = { .b = p->panel + block * p->K * WIDE, .ldb = WIDE, .segments = (int)p->panels, .length = RUN,
+        struct FN(factor) f = { .b = p->panel + block * p->K * WIDE, .ldb = WIDE, .segments = (int)p->panels,
+                .length = RUN,
                                 .last = RUN, .a_step = p->gates_panel, .b_step = RUN * WIDE };
         if ((block + 1) * WIDE < p->H) f.next = f.b + p->K * WIDE;
         FN(multiply_rows)(4, p->n, p->gates, 0, p->c, block * WIDE, &f, NULL);
@@ -61,7 +62,7 @@ typedef void (*run_tile)(const float *const *a, ptrdiff_t a0, float *const *c, p
     static NOINLINE void name(const float *const *a, ptrdiff_t a0, float *const *c, ptrdiff_t c0, const float *b,  \
                               ptrdiff_t segments, ptrdiff_t a_step, ptrdiff_t length)                              \
     {                                                                                                              \
-        tile(MR, 2, LOADS_FOLDED, each, 0, runs, a, a0, c, c0, b, ldb, 0, segments, a_step, length, b);                           \
+        tile(MR, 2, LOADS_FOLDED, each, 0, runs, a, a0, c, c0, b, ldb, 0, segments, a_step, length, b);                \
     }
 #define RUN_TILES(name, ...)                                                                                       \
     RUN_TILE(name##_1, 1, __VA_ARGS__) RUN_TILE(name##_2, 2, __VA_ARGS__) RUN_TILE(name##_3, 3, __VA_ARGS__)       \
@@ -72,7 +73,8 @@ RUN_TILES(apart, 4, HALF, 0)
 RUN_TILES(apart_fetched, 4, HALF, (RUN + 15) / 16)
 
 /* Blocks of `runs` runs (dense: of runs*RUN k). */
-ALWAYS_INLINE void multiply(const struct problem *p, const run_tile *tiles, ptrdiff_t runs, int dense, const float *b, ptrdiff_t ldb, ptrdiff_t c0)
+ALWAYS_INLINE void multiply(const struct problem *p, const run_tile *tiles, ptrdiff_t runs, int dense,
+        const float *b, ptrdiff_t ldb, ptrdiff_t c0)
 {
     const ptrdiff_t count = (p->n + 5) / 6, base = p->n / count, larger = p->n % count;
     if (count == 1) runs = p->panels;
@@ -81,7 +83,8 @@ ALWAYS_INLINE void multiply(const struct problem *p, const run_tile *tiles, ptrd
         for (ptrdiff_t t = 0, m = 0; t < count; t++) {
             const ptrdiff_t height = base + (t < larger);
             if (dense) tiles[height](p->rows + m, q * RUN, p->c + m, c0, b + q * RUN * ldb, 1, 0, now * RUN);
-            else tiles[height](p->gates + m, q * p->gates_panel, p->c + m, c0, b + q * RUN * ldb, now, p->gates_panel, RUN);
+            else tiles[height](p->gates + m, q * p->gates_panel, p->c + m, c0, b + q * RUN * ldb, now,
+                    p->gates_panel, RUN);
             m += height;
         }
     }
@@ -152,7 +155,8 @@ static void check(const struct problem *p, const struct runner *r)
     for (ptrdiff_t m = 0; m < p->n; m++)
         for (ptrdiff_t j = 0; j < p->H; j++) {
             for (ptrdiff_t k = 0; k < p->K; k++)
-                wanted[m * p->H + j] += (double)p->gates[m][k / RUN * p->gates_panel + k % RUN] * p->panel[(j / WIDE * p->K + k) * WIDE + j % WIDE];
+                wanted[m * p->H + j] += (double)p->gates[m][k / RUN * p->gates_panel + k % RUN] *
+                                        p->panel[(j / WIDE * p->K + k) * WIDE + j % WIDE];
             got[m * p->H + j] = p->c[m][j];
         }
     lab_check(r->name, got, wanted, p->n * p->H, 1e-5);
@@ -166,7 +170,8 @@ static struct problem make(ptrdiff_t n, ptrdiff_t H, ptrdiff_t visits)
     struct problem p = { .n = n, .H = H, .K = G * H, .panels = G * H / RUN, .gates_panel = visits * RUN + 16 };
     float *panel = lab_numbers(p.K * H), *halves = lab_numbers(p.K * H);
     for (ptrdiff_t j = 0; j < H; j++)
-        for (ptrdiff_t k = 0; k < p.K; k++) halves[(j / HALF * p.K + k) * HALF + j % HALF] = panel[(j / WIDE * p.K + k) * WIDE + j % WIDE];
+        for (ptrdiff_t k = 0; k < p.K; k++)
+            halves[(j / HALF * p.K + k) * HALF + j % HALF] = panel[(j / WIDE * p.K + k) * WIDE + j % WIDE];
     p.panel = panel, p.halves = halves;
     p.gates = malloc((size_t)n * sizeof *p.gates);
     p.rows = malloc((size_t)n * sizeof *p.rows);
