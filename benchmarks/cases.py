@@ -30,7 +30,14 @@ SHAPES = {  # B, T, I, H
 }
 GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 LAYER_SHAPES = ("tiny", "small", "ptb", "medium", "large", "xl")
-WORKLOADS = ("addition", "characters", "sentiment", "weather", "translation", "words")  # workloads.py tells them
+WORKLOADS = {  # of `fit`, in workloads.py: batch size, batches of an epoch: a second or so of Keras on two cores
+    "addition": (32, 160),
+    "characters": (128, 32),
+    "sentiment": (32, 6),
+    "weather": (256, 32),
+    "translation": (64, 10),
+    "words": (20, 8),
+}
 
 
 class Unsupported(Exception):
@@ -74,7 +81,7 @@ class Case:
     Attributes:
         group: its key in GROUPS.
         cell: LSTM, GRU or SimpleRNN; for `fit`, the name of the workload.
-        shape: its key in SHAPES; for `fit` "script".
+        shape: its key in SHAPES; "" for `fit`.
         kind: the function of a subject that makes the `Work`: forward, training, step or fit.
         variants: every subject runs each of them; "" is the plain case, a number is one of threads, "masked" has rows
             of half the length on average.
@@ -88,11 +95,18 @@ class Case:
 
     @property
     def name(self) -> str:
-        return f"{self.group}/{self.cell}/{self.shape}/{self.kind}"
+        """Group, cell, shape and kind, each word once: "forward/LSTM/tiny", "sequences/GRU/seq128/training"."""
+        return "/".join(dict.fromkeys(filter(None, (self.group, self.cell, self.shape, self.kind))))
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
         return SHAPES[self.shape]
+
+    @property
+    def samples(self) -> int:
+        """Of an epoch of `fit`."""
+        batch_size, batches = WORKLOADS[self.cell]
+        return batch_size * batches
 
     @property
     def directions(self) -> int:
@@ -120,13 +134,18 @@ class Case:
         times = (3 if self.kind == "training" else 1) * self.directions
         return 2.0 * steps * GATES[self.cell] * units * (features + units) * times
 
-    def recurrent_reads(self) -> tuple[int, int]:
-        """Bytes of the recurrent weights, and how often a run must read them: at each step, forward and backward."""
+    def weight_reads(self) -> tuple[int, int]:
+        """Bytes of the weights that a step must read, and how many steps a run takes, forward and backward.
+
+        In a sequence those are the recurrent weights: the product with x is one for all steps.
+        """
         if self.group == "fit":
             return 0, 0
-        _, time, _, units = self.sizes
-        steps = (1 if self.kind == "step" else time) * (2 if self.kind == "training" else 1)
-        return 4 * GATES[self.cell] * units * units * self.directions, steps
+        _, time, features, units = self.sizes
+        columns = 4 * GATES[self.cell] * units * self.directions
+        if self.kind == "step":
+            return columns * (features + units), 1
+        return columns * units, time * (2 if self.kind == "training" else 1)
 
     def data(self, variant: str = "") -> Data:
         """The same numbers in every process."""
@@ -235,7 +254,7 @@ GROUPS = {
         "fit of six models of Keras' example scripts",
         ("fastrnn", "keras"),
         ("keras",),
-        tuple(Case("fit", name, "script", "fit") for name in WORKLOADS),
+        tuple(Case("fit", name, "", "fit") for name in WORKLOADS),
         turns=3,
     ),
     "memory": Group(

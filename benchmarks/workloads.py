@@ -1,7 +1,6 @@
 """The six models of the group `fit`: Keras' example scripts, with random data of their shapes.
 
-Both sides run this one file: `keras` is the module `fastrnn` or the module `keras`. Each epoch is a fixed number of
-batches, about a second of Keras on TensorFlow on two cores.
+Both sides run this one file: `keras` is the module `fastrnn` or the module `keras`.
 
 | name | model | source |
 |---|---|---|
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from cases import Work
+from cases import WORKLOADS, Work
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,6 @@ class Workload:
     x: Any
     y: np.ndarray
     batch_size: int
-
-    @property
-    def samples(self) -> int:
-        return len(self.y)
 
 
 def _one_hot(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -42,9 +37,10 @@ def _one_hot(rng: np.random.Generator, *shape: int) -> np.ndarray:
 def build(keras: Any, name: str) -> Workload:
     """The model with its data; weights are drawn by the side that runs it, see `same_weights`."""
     layers, rng = keras.layers, np.random.default_rng(0)
+    batch_size, batches = WORKLOADS[name]
+    samples = batch_size * batches
     if name == "addition":
-        batch_size, batches = 32, 160
-        x, y = _one_hot(rng, batch_size * batches, 7, 12), _one_hot(rng, batch_size * batches, 4, 12)
+        x, y = _one_hot(rng, samples, 7, 12), _one_hot(rng, samples, 4, 12)
         model = keras.Sequential(
             [
                 keras.Input((7, 12)),
@@ -56,14 +52,12 @@ def build(keras: Any, name: str) -> Workload:
         )
         model.compile(loss="categorical_crossentropy", optimizer="adam")
     elif name == "characters":
-        batch_size, batches = 128, 32
-        x, y = _one_hot(rng, batch_size * batches, 40, 57), _one_hot(rng, batch_size * batches, 57)
+        x, y = _one_hot(rng, samples, 40, 57), _one_hot(rng, samples, 57)
         model = keras.Sequential([keras.Input((40, 57)), layers.LSTM(128), layers.Dense(57, activation="softmax")])
         model.compile(loss="categorical_crossentropy", optimizer=keras.optimizers.RMSprop(learning_rate=0.01))
     elif name == "sentiment":
-        batch_size, batches = 32, 6
-        x = rng.integers(20000, size=(batch_size * batches, 200)).astype(np.int32)
-        y = rng.integers(2, size=(batch_size * batches, 1)).astype(np.float32)
+        x = rng.integers(20000, size=(samples, 200)).astype(np.int32)
+        y = rng.integers(2, size=(samples, 1)).astype(np.float32)
         model = keras.Sequential(
             [
                 keras.Input((None,), dtype="int32"),
@@ -75,14 +69,11 @@ def build(keras: Any, name: str) -> Workload:
         )
         model.compile(loss="binary_crossentropy", optimizer="adam")
     elif name == "weather":
-        batch_size, batches = 256, 32
-        x = rng.standard_normal((batch_size * batches, 120, 7), dtype=np.float32)
-        y = rng.standard_normal((batch_size * batches, 1), dtype=np.float32)
+        x = rng.standard_normal((samples, 120, 7), dtype=np.float32)
+        y = rng.standard_normal((samples, 1), dtype=np.float32)
         model = keras.Sequential([keras.Input((120, 7)), layers.LSTM(32), layers.Dense(1)])
         model.compile(loss="mse", optimizer=keras.optimizers.Adam(learning_rate=0.001))
     elif name == "translation":
-        batch_size, batches = 64, 10
-        samples = batch_size * batches
         x = [_one_hot(rng, samples, 16, 71), _one_hot(rng, samples, 59, 93)]
         y = _one_hot(rng, samples, 59, 93)
         source, target = keras.Input((None, 71)), keras.Input((None, 93))
@@ -90,10 +81,10 @@ def build(keras: Any, name: str) -> Workload:
         sequence, _, _ = layers.LSTM(256, return_sequences=True, return_state=True)(target, initial_state=[h, c])
         model = keras.Model([source, target], layers.Dense(93, activation="softmax")(sequence))
         model.compile(loss="categorical_crossentropy", optimizer="rmsprop")
-    elif name == "words":
-        batch_size, batches = 20, 8
-        x = rng.integers(10000, size=(batch_size * batches, 35)).astype(np.int32)
-        y = rng.integers(10000, size=(batch_size * batches, 35)).astype(np.int32)
+    else:
+        assert name == "words", name
+        x = rng.integers(10000, size=(samples, 35)).astype(np.int32)
+        y = rng.integers(10000, size=(samples, 35)).astype(np.int32)
         model = keras.Sequential(
             [
                 keras.Input((None,), dtype="int32"),
@@ -104,8 +95,6 @@ def build(keras: Any, name: str) -> Workload:
             ]
         )
         model.compile(loss="sparse_categorical_crossentropy", optimizer="adam")
-    else:
-        raise ValueError(f"no workload {name!r}")
     return Workload(model, x, y, batch_size)
 
 
