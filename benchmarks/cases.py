@@ -28,6 +28,7 @@ SHAPES = {  # B, T, I, H
     "both1": (1, 100, 64, 128),
     "both32": (32, 100, 64, 128),
 }
+OURS = "fastrnn"
 GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
 LAYER_SHAPES = ("tiny", "small", "ptb", "medium", "large", "xl")
 WORKLOADS = {  # of `fit`, in workloads.py: batch size, batches of an epoch: a second or so of Keras on two cores
@@ -206,19 +207,19 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 GROUPS = {
     "forward": Group(
         "Layer forward",
-        ("fastrnn", *INFERENCE, "jax", "keras", "numpy"),
+        (OURS, *INFERENCE, "jax", "keras", "numpy"),
         INFERENCE,
         _cases("forward", LAYER_SHAPES, ["forward"]),
     ),
     "training": Group(
         "Layer training: forward, backward, gradients of inputs and weights",
-        ("fastrnn", *TRAINING, "keras", "numpy"),
+        (OURS, *TRAINING, "keras", "numpy"),
         TRAINING,
         _cases("training", LAYER_SHAPES, ["training"]),
     ),
     "sequences": Group(
         "One long sequence: a batch of one row",
-        ("fastrnn", *INFERENCE, "jax"),
+        (OURS, *INFERENCE, "jax"),
         ("torch", "onnxruntime", "openvino", "jax"),
         (
             *_cases("sequences", ["seq128", "seq512"], ["forward"]),
@@ -227,39 +228,39 @@ GROUPS = {
     ),
     "streaming": Group(
         "Streaming: one step of one row, the state fed back",
-        ("fastrnn", *INFERENCE, "numpy"),
+        (OURS, *INFERENCE, "numpy"),
         INFERENCE,
         _cases("streaming", ["stream32", "stream128", "stream512"], ["step"]),
     ),
     "bidirectional": Group(
         "Bidirectional",
-        ("fastrnn", *INFERENCE, "jax"),
+        (OURS, *INFERENCE, "jax"),
         ("torch", "onnxruntime", "openvino", "jax"),
         tuple(Case("bidirectional", "LSTM", s, k) for k in ("forward", "training") for s in ("both1", "both32")),
     ),
     "masked": Group(
         "Rows of half the length on average",
-        ("fastrnn", *INFERENCE),
+        (OURS, *INFERENCE),
         INFERENCE,
         _cases("masked", ["medium"], ["forward", "training"], ("masked", "full")),
     ),
     "threads": Group(
         "Threads",
-        ("fastrnn",),
+        (OURS,),
         (),
         _cases("threads", LAYER_SHAPES[1:], ["forward", "training"], thread_counts(CORES)),
         turns=3,
     ),
     "fit": Group(
         "fit of six models of Keras' example scripts",
-        ("fastrnn", "keras"),
+        (OURS, "keras"),
         ("keras",),
         tuple(Case("fit", name, "", "fit") for name in WORKLOADS),
         turns=3,
     ),
     "memory": Group(
         "Peak memory of a training step",
-        ("fastrnn", "torch"),
+        (OURS, "torch"),
         ("torch",),
         tuple(Case("memory", cell, "large", "training") for cell in GATES),
     ),

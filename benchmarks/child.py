@@ -144,7 +144,7 @@ def main() -> None:
             serve(module, command, threads, answer)
         except Exception:
             traceback.print_exc()
-            answer({"failed": traceback.format_exc(limit=-1).strip()})
+            answer({"failed": traceback.format_exc().strip().splitlines()[-1]})
         sys.stderr.flush()
         if command["fork"]:
             os._exit(0)

@@ -13,8 +13,8 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.ticker import FuncFormatter
 
-from .cases import GROUPS, Case
-from .results import OURS, Results
+from .cases import GROUPS, OURS, Case
+from .results import Results
 
 COLOURS = {
     "torch": "#d1495b",

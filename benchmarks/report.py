@@ -13,8 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .cases import GATES, GROUPS, Case
-from .results import OURS, Results, geometric_mean
+from .cases import GATES, GROUPS, OURS, Case
+from .results import Results, geometric_mean
 
 RATIO_GROUPS = ("forward", "training", "sequences", "streaming", "bidirectional")
 

@@ -9,9 +9,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
-from .cases import GROUPS, Case
+from .cases import GROUPS, OURS, Case
 
-OURS = "fastrnn"
 CASES = {case.name: case for group in GROUPS.values() for case in group.cases}
 
 

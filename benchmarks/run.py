@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from . import install
-from .cases import CORES, GROUPS, Case, Group
+from .cases import CORES, GROUPS, OURS, Case, Group
 from .machine import Machine, cpu_name
 from .processes import FORKED, SUBJECTS, Failed, Processes, Turn, missing
 
@@ -100,7 +100,13 @@ def race(
         for who in contestants(case, subjects, options)
     }
     for who, turn in list(turns.items()):
-        reason = turn.wait_until_ready()
+        try:
+            reason = turn.wait_until_ready()
+        except Failed as failure:  # of a peer: the others go on; of ours: there is nothing to compare
+            if who.subject == OURS:
+                raise
+            processes.stop(who.subject, who.variant)
+            reason = str(failure)
         if reason is not None:
             del turns[who]
             yield _row(case, who) | {"left_out": reason}
@@ -198,7 +204,7 @@ def rows(options: argparse.Namespace, installed: list[str], machine: Machine) ->
                 continue
             group = GROUPS[name]
             wanted = options.subjects.split(",") if options.subjects else group.subjects
-            subjects = [s for s in dict.fromkeys(["fastrnn", *wanted]) if s in installed and s in wanted]
+            subjects = [s for s in dict.fromkeys([OURS, *wanted]) if s in installed and s in wanted]
             cases = [c for c in group.cases if not parts or any(part in c.name for part in parts)]
             if not subjects or not cases:
                 continue

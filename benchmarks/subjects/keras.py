@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from cases import Case, Data, Work
 
-ENVIRONMENT = {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+os.environ.update(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3")
 
 
 def version() -> str:
@@ -75,6 +75,3 @@ def fit(case: Case, data: None, threads: int) -> Work:
 
     keras, _ = _libraries(threads)
     return workloads.work(keras, case.cell)
-
-
-os.environ.update(ENVIRONMENT)
