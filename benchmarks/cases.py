@@ -178,19 +178,18 @@ class Group:
     Attributes:
         title: its headline.
         subjects: those that take part, ours first.
-        rivals: the best of these counts as the peers' best.
         turns: at most so many per case.
     """
 
     title: str
     subjects: tuple[str, ...]
-    rivals: tuple[str, ...]
     cases: tuple[Case, ...]
     turns: int = 100
 
 
 INFERENCE = ("torch", "onnxruntime", "openvino")
 TRAINING = ("torch", "jax")
+RIVALS = {"forward": INFERENCE, "step": INFERENCE, "training": TRAINING, "fit": ("keras",)}  # by kind: the ones to beat
 
 
 def _cases(group: str, shapes: Sequence[str], kinds: Sequence[str], variants: tuple[str, ...] = ("",)):
@@ -208,60 +207,48 @@ GROUPS = {
     "forward": Group(
         "Layer forward",
         (OURS, *INFERENCE, "jax", "keras", "numpy"),
-        INFERENCE,
         _cases("forward", LAYER_SHAPES, ["forward"]),
     ),
     "training": Group(
         "Layer training: forward, backward, gradients of inputs and weights",
         (OURS, *TRAINING, "keras", "numpy"),
-        TRAINING,
         _cases("training", LAYER_SHAPES, ["training"]),
     ),
     "sequences": Group(
         "One long sequence: a batch of one row",
         (OURS, *INFERENCE, "jax"),
-        ("torch", "onnxruntime", "openvino", "jax"),
-        (
-            *_cases("sequences", ["seq128", "seq512"], ["forward"]),
-            *_cases("sequences", ["seq128", "seq512"], ["training"]),
-        ),
+        _cases("sequences", ["seq128", "seq512"], ["forward", "training"]),
     ),
     "streaming": Group(
         "Streaming: one step of one row, the state fed back",
         (OURS, *INFERENCE, "numpy"),
-        INFERENCE,
         _cases("streaming", ["stream32", "stream128", "stream512"], ["step"]),
     ),
     "bidirectional": Group(
         "Bidirectional",
         (OURS, *INFERENCE, "jax"),
-        ("torch", "onnxruntime", "openvino", "jax"),
         tuple(Case("bidirectional", "LSTM", s, k) for k in ("forward", "training") for s in ("both1", "both32")),
     ),
     "masked": Group(
         "Rows of half the length on average",
         (OURS, *INFERENCE),
-        INFERENCE,
         _cases("masked", ["medium"], ["forward", "training"], ("masked", "full")),
     ),
     "threads": Group(
         "Threads",
         (OURS,),
-        (),
         _cases("threads", LAYER_SHAPES[1:], ["forward", "training"], thread_counts(CORES)),
         turns=3,
     ),
     "fit": Group(
         "fit of six models of Keras' example scripts",
         (OURS, "keras"),
-        ("keras",),
         tuple(Case("fit", name, "", "fit") for name in WORKLOADS),
         turns=3,
     ),
     "memory": Group(
         "Peak memory of a training step",
         (OURS, "torch"),
-        ("torch",),
         tuple(Case("memory", cell, "large", "training") for cell in GATES),
     ),
 }

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .cases import GATES, GROUPS, OURS, Case
+from .cases import GATES, GROUPS, OURS, RIVALS, Case
 from .results import Results, geometric_mean
 
 RATIO_GROUPS = ("forward", "training", "sequences", "streaming", "bidirectional")
@@ -80,7 +80,7 @@ def ratios(results: Results, group: str) -> Iterator[str]:
         cases = results.cases(group, kind)
         cells, shapes, by = grid(cases)
         peers = results.subjects(cases)
-        rivals = [peer for peer in peers if peer in GROUPS[group].rivals]
+        rivals = [peer for peer in peers if peer in RIVALS[kind]]
         body = []
         for cell in cells:
             lines = [(f"**{cell}**, best of {', '.join(rivals)}", rivals)] if len(rivals) > 1 else []
