@@ -84,16 +84,17 @@ class Results:
     def limit(self, case: Case, variant: str = "") -> tuple[float, str]:
         """The least time in ms that the machine's limits allow a case, and which of them: "FMA" or "reads".
 
-        Multiply-adds at the peak of all threads; or the weights that a step must read, by all threads together, from
-        the cache in which each thread's share of them fits. NaN where the limits are not known.
+        Multiply-adds at the peak of all threads; or the weights that a step must read, by all threads together, each
+        part of them from the nearest cache that can hold it. NaN where the limits are not known.
         """
-        peak, threads = self.machine.get("flops", 0.0), self.machine.get("threads", 1)
-        if not peak:
+        machine = self.machine
+        if not machine.get("flops"):
             return math.nan, ""
-        multiply = case.flops(variant) / peak * 1e3
-        size, times = case.weight_reads()
-        level = "l2" if size / threads <= self.machine["l2_bytes"] else "l3"
-        level = level if size <= self.machine["l3_bytes"] or level == "l2" else "memory"
-        rate = self.machine[level] or self.machine["memory"]
-        read = size * times / rate * 1e3 if rate else 0.0
-        return max((multiply, "FMA"), (read, "reads"))
+        left, times = case.weight_reads()
+        read = 0.0
+        nearest_first = {"l2": machine["l2_bytes"] * machine["threads"], "l3": machine["l3_bytes"], "memory": math.inf}
+        for level, capacity in nearest_first.items():
+            here = min(left, capacity) if machine[level] else 0
+            read += here * times / machine[level] * 1e3 if here else 0.0
+            left -= here
+        return max((case.flops(variant) / machine["flops"] * 1e3, "FMA"), (read, "reads"))
