@@ -6,6 +6,11 @@ cdef Py_ssize_t size_of(array):
     return cnp.PyArray_SIZE(<cnp.ndarray>array)
 
 
+cdef void *needed_data_of(array, int typenum, tuple shape, name, bint writeable=False) except NULL:
+    """As `data_of`, for what may not be None."""
+    return data_of(array_of(array, name), typenum, shape, name, writeable)
+
+
 cdef void *flat_data_of(array, int typenum, Py_ssize_t n, name, bint writeable=False) except? NULL:
     """The address of an array of this type and n elements, in whatever shape."""
     if cnp.PyArray_SIZE(array_of(array, name)) != n:
@@ -98,9 +103,9 @@ def loss(name, y_true, y_pred, *, kept=None, weights=None, double divisor=1, bin
     q.loss, q.rows, q.classes, q.threads = index, y_pred.shape[0], y_pred.shape[1], threads_of(threads)
     q.predicted = data_of(y_pred, typenum, (q.rows, q.classes), "y_pred")
     if name.startswith("sparse"):
-        q.wanted = data_of(y_true, cnp.NPY_INT64, (q.rows,), "y_true")
+        q.wanted = needed_data_of(y_true, cnp.NPY_INT64, (q.rows,), "y_true")
     else:
-        q.wanted = data_of(y_true, typenum, (q.rows, q.classes), "y_true")
+        q.wanted = needed_data_of(y_true, typenum, (q.rows, q.classes), "y_true")
     q.kept = <unsigned char *>data_of(kept, cnp.NPY_BOOL, (q.rows,), "kept")
     q.weights = <double *>data_of(weights, cnp.NPY_FLOAT64, (q.rows,), "weights")
     q.divisor, q.smoothing, q.epsilon, q.delta = divisor, smoothing, epsilon, delta
@@ -154,7 +159,7 @@ def dropout_gradient(dy, kept, double rate, *, threads=1, isa=None):
     q.n = size_of(dy)
     dropout_call(&q, 0, 0, 0, rate, threads)
     q.x = data_of(dy, typenum, dy.shape, "dy")
-    q.kept = <unsigned char *>data_of(kept, cnp.NPY_BOOL, dy.shape, "kept")
+    q.kept = <unsigned char *>needed_data_of(kept, cnp.NPY_BOOL, dy.shape, "kept")
     dx = np.empty(dy.shape, dy.dtype)
     q.y = cnp.PyArray_DATA(<cnp.ndarray>dx)
     cdef const fr_functions *f = functions_of(build_named(isa), typenum)
@@ -221,7 +226,7 @@ def scatter_add_rows(gradient, ids, dy, *, threads=1, isa=None):
     shape_of(gradient, 2, "rows, E", "gradient")
     ids = checked_ids(ids, gradient.shape[0])
     cdef void *table = data_of(gradient, typenum, gradient.shape, "gradient", True)
-    cdef void *rows = data_of(dy, typenum, ids.shape + (gradient.shape[1],), "dy")
+    cdef void *rows = needed_data_of(dy, typenum, ids.shape + (gradient.shape[1],), "dy")
     cdef int64_t *index = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
     cdef Py_ssize_t width = gradient.shape[1], n = ids.size
     cdef const fr_functions *f = functions_of(build_named(isa), typenum)
@@ -303,7 +308,7 @@ def column_sum(a, out, *, threads=1, isa=None):
         raise ValueError(f"a must have shape (M, N); received {a.shape}")
     cdef Py_ssize_t M = a.shape[0], N = a.shape[1]
     cdef void *from_ = data_of(a, typenum, (M, N), "a")
-    cdef void *to = data_of(out, typenum, (N,), "out", True)
+    cdef void *to = needed_data_of(out, typenum, (N,), "out", True)
     cdef const fr_functions *f = functions_of(build_named(isa), typenum)
     with nogil:
         f.column_sum(from_, M, N, to, most)

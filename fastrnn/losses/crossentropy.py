@@ -47,7 +47,7 @@ class BinaryCrossentropy(_Distribution):
     def fuses(self) -> str | None:
         return None if self.from_logits else "sigmoid"
 
-    def in_kernels(self, fused: bool) -> tuple[str, dict[str, float]]:
+    def in_kernels(self, fused: bool) -> tuple[str, dict[str, Any]]:
         return _form("binary", self, fused), {"smoothing": self.label_smoothing, "epsilon": config.epsilon()}
 
 
@@ -74,7 +74,7 @@ class CategoricalCrossentropy(_Distribution):
             raise ValueError(misfit(str(self.name), y_true.shape, y_pred.shape, expected))
         return self._classes_last(y_true), self._classes_last(y_pred)
 
-    def in_kernels(self, fused: bool) -> tuple[str, dict[str, float]]:
+    def in_kernels(self, fused: bool) -> tuple[str, dict[str, Any]]:
         return _form("categorical", self, fused), {"smoothing": self.label_smoothing, "epsilon": config.epsilon()}
 
 
@@ -107,7 +107,7 @@ class SparseCategoricalCrossentropy(Loss):
             raise ValueError(misfit(str(self.name), y_true.shape, y_pred.shape, expected))
         return labels, moved
 
-    def in_kernels(self, fused: bool) -> tuple[str, dict[str, float]]:
+    def in_kernels(self, fused: bool) -> tuple[str, dict[str, Any]]:
         return _form("sparse", self, fused), {"epsilon": config.epsilon()}
 
     def _counted(self, y_true: np.ndarray) -> np.ndarray | None:

@@ -99,7 +99,7 @@ class Loss(Configurable):
         if ("elementwise_gradient" in own or "elementwise" in own) and "in_kernels" not in own:
             cls.in_kernels = Loss.in_kernels  # type: ignore[method-assign]
 
-    def in_kernels(self, fused: bool) -> tuple[str, dict[str, float]] | None:
+    def in_kernels(self, fused: bool) -> tuple[str, dict[str, Any]] | None:
         """The name among `kernels.losses` and its options, or None: the rows' code is in this class.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from ..registry import register
 from .loss import Loss
 
 Pair = tuple[np.ndarray, np.ndarray]
-InKernels = tuple[str, dict[str, float]]
+InKernels = tuple[str, dict[str, Any]]
 
 
 @register("loss", "mse", "MSE")

@@ -386,13 +386,14 @@ class Optimizer(Configurable):
 
     def _update(self, learning_rate: float) -> None:
         coefficients = self.coefficients(learning_rate, self.iterations + 1)
+        kernel = None if self._in_numpy else self.kernel
         for chunk in self._chunks:
             keep = 1.0 - (self.weight_decay or 0.0) * learning_rate if chunk.decayed else 1.0
-            if self._in_numpy:
+            if kernel is None:
                 self._step_in_numpy(chunk, keep, coefficients)
                 continue
             kernels.update(
-                self.kernel,
+                kernel,
                 chunk.values,
                 chunk.gradient,
                 tuple(chunk.slots.values()),
