@@ -10,7 +10,8 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memset
 
 cnp.import_array()
 
@@ -520,7 +521,7 @@ def backward(*args, threads=1, **options):
     return call.dx, call.dinitial
 
 
-# ---- plain products and companions ---------------------------------------------------------------------------------
+# ---- plain products ------------------------------------------------------------------------------------------------
 
 def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, out=None, bint accumulate=False, threads=1, isa=None):
     """op(a) op(b) + bias, [M,N]; with `accumulate` it is added to `out`. The same bits for any number of threads."""
@@ -553,62 +554,4 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     return out
 
 
-cdef checked_ids(ids, Py_ssize_t rows):
-    """ids as int64, each in [0, rows)."""
-    ids = np.asarray(ids)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers; received {ids.dtype}")
-    ids = np.ascontiguousarray(ids, np.int64)
-    if ids.size:
-        low, high = ids.min(), ids.max()
-        if low < 0 or high >= rows:
-            raise ValueError(f"ids must lie in [0, {rows}); received {low if low < 0 else high}")
-    return ids
-
-
-def gather_rows(table, ids):
-    """table[ids]: shape ids.shape + (E,)."""
-    real_type(table, "table")
-    shape_of(table, 2, "rows, E", "table")
-    return table.take(checked_ids(ids, table.shape[0]), axis=0)
-
-
-def scatter_add_rows(gradient, ids, dy):
-    """gradient[ids[i]] += dy[i], in the order of i."""
-    cdef int typenum = real_type(gradient, "gradient")
-    shape_of(gradient, 2, "rows, E", "gradient")
-    ids = checked_ids(ids, gradient.shape[0])
-    cdef void *table = data_of(gradient, typenum, gradient.shape, "gradient", True)
-    cdef void *rows = data_of(dy, typenum, ids.shape + (gradient.shape[1],), "dy")
-    cdef int64_t *index = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
-    cdef Py_ssize_t width = gradient.shape[1], n = ids.size
-    cdef const fr_functions *f = functions_of(chosen, typenum)
-    with nogil:
-        f.scatter_add_rows(table, width, index, rows, n)
-
-
-def column_sum(a, out):
-    """out [N] += a [M,N] summed over its rows, in their order."""
-    cdef int typenum = real_type(a, "a")
-    if a.ndim != 2:
-        raise ValueError(f"a must have shape (M, N); received {a.shape}")
-    cdef Py_ssize_t M = a.shape[0], N = a.shape[1]
-    cdef void *from_ = data_of(a, typenum, (M, N), "a")
-    cdef void *to = data_of(out, typenum, (N,), "out", True)
-    cdef const fr_functions *f = functions_of(chosen, typenum)
-    with nogil:
-        f.column_sum(from_, M, N, to)
-
-
-def activate(name, x, isa=None):
-    """The activation called `name`, element by element, as the cells compute it."""
-    cdef int typenum = real_type(x, "x"), kind = activation_of(name)
-    x = np.asarray(x, order="C")
-    y = np.empty_like(x)
-    cdef void *from_ = cnp.PyArray_DATA(<cnp.ndarray>x)
-    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>y)
-    cdef Py_ssize_t n = x.size
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.activate(kind, from_, to, n)
-    return y
+include "elementwise.pxi"

@@ -99,7 +99,7 @@ class Dense(Layer):
         bias = None if self.bias is None else self.bias.values
         z = kernels.product(_rows(x), self.kernel.values, bias=bias, threads=threads.get_num_threads())
         z = z.reshape(*x.shape[:-1], self.units)
-        y = self.activation.forward(z)
+        y = self.activation.forward_over(z) if self.activation.from_output else self.activation.forward(z)
         if not context.record:
             return y, None
         return y, Saved(x, y, None if self.activation.from_output else z, mask, context.input_gradient)
@@ -120,7 +120,7 @@ class Dense(Layer):
         if self.trainable and len(dz):
             kernels.product(x_rows, dz, transpose_a=True, out=self.kernel.gradient, accumulate=True, threads=count)
             if self.bias is not None:
-                kernels.column_sum(dz, self.bias.gradient)
+                kernels.column_sum(dz, self.bias.gradient, threads=count)
         if not input_gradient:
             return None
         if kept is None:

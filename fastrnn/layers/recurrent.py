@@ -313,16 +313,14 @@ class Recurrent(Layer):
         """Factors 0 or 1 / (1 - rate), for x (gates or 1, batch, features) and for the state (gates, batch, units)."""
         if not context.training or not (self.dropout or self.recurrent_dropout):
             return None, None
-        random = context.random(self)
+        stream = context.stream(self)
         gates = len(self.cell.gates) if self.recurrent_dropout else 1
-
-        def draw(rate: float, width: int) -> Array | None:
-            if not rate:
-                return None
-            kept = random.random((gates, batch, width), dtype=np.float32) >= rate
-            return kept * np.dtype(self.dtype).type(1 / (1 - rate))
-
-        return draw(self.dropout, self.kernel.shape[0]), draw(self.recurrent_dropout, self.units)
+        rates_and_widths = (self.dropout, self.kernel.shape[0]), (self.recurrent_dropout, self.units)
+        of_x, of_h = (
+            stream.factors((gates, batch, width), self.dtype, rate, draw) if rate else None
+            for draw, (rate, width) in enumerate(rates_and_widths)
+        )
+        return of_x, of_h
 
     def _stored_state(self, batch: int, context: Context) -> States:
         states = context.store.states(self) or ()

@@ -56,7 +56,7 @@ class Stepper:
     def train(self, batch: Batch) -> bool:
         """One step, after `claim`. Weights change only if loss and gradients are finite; says whether they are."""
         run, total, parts = self._differentiate(batch, self.training)
-        finite = math.isfinite(total) and all(self._finite(segment) for segment in self._segments)
+        finite = math.isfinite(total) and all(s.gradients_are_finite() for s in self._segments)
         if finite and self.trained:
             with uninterrupted():
                 self.optimizer.apply()
@@ -78,7 +78,7 @@ class Stepper:
         plan = self.network.plan(Context(training=training, record=True, input_gradient=False, store=self.store))
         _, total, _ = self._differentiate(batch, plan)
         trained = {id(p) for p in self.trained}
-        return total, [p.gradient.copy() if id(p) in trained else np.zeros(p.shape, p.dtype) for p in self.weights]
+        return total, [p.copy_gradient() if id(p) in trained else np.zeros(p.shape, p.dtype) for p in self.weights]
 
     def _differentiate(self, batch: Batch, plan: Plan) -> tuple[Any, float, list[float]]:
         """Leaves the gradients of the loss, penalties included, in the parameters."""
@@ -103,11 +103,7 @@ class Stepper:
         if blocks != self._blocks:
             self._blocks, self._segments = blocks, segments(self.weights)
         for segment in self._segments:
-            segment.gradients.fill(0)
-
-    def _finite(self, segment: Segment) -> bool:
-        with np.errstate(all="ignore"):
-            return bool(np.isfinite(segment.gradients.sum()))
+            segment.clear_gradients()
 
 
 class uninterrupted:

@@ -139,38 +139,3 @@ static int FN(product)(const struct fr_product_call *q)
     fr_give_back(run.scratch);
     return atomic_load(&run.watch.stop) ? FR_INTERRUPTED : FR_OK;
 }
-
-/* ---- small companions ----------------------------------------------------------------------------------------- */
-
-/* table[ids[i], :] += rows[i, :], in the order of i. */
-static void FN(scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i++) {
-        REAL *t = (REAL *)table + ids[i] * width;
-        const REAL *r = (const REAL *)rows + i * width;
-        for (ptrdiff_t j = 0; j < width; j++) t[j] += r[j];
-    }
-}
-
-/* out[j] += sum_i a[i,j], in the order of i. */
-static void FN(column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out)
-{
-    REAL *o = out;
-    for (ptrdiff_t j0 = 0; j0 < columns; j0 += FN(panel)) {
-        const ptrdiff_t n = columns - j0 < FN(panel) ? columns - j0 : FN(panel);
-        REAL sum[FN(panel)] = { 0 };
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            const REAL *r = (const REAL *)a + i * columns + j0;
-            for (ptrdiff_t j = 0; j < n; j++) sum[j] += r[j];
-        }
-        for (ptrdiff_t j = 0; j < n; j++) o[j0 + j] += sum[j];
-    }
-}
-
-static void FN(activate_array)(int activation, const void *x, void *y, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i += VW) {
-        ptrdiff_t left = n - i;
-        FN(store_part)((REAL *)y + i, FN(activate)(activation, FN(load_part)((const REAL *)x + i, left)), left);
-    }
-}

@@ -111,6 +111,23 @@ ALWAYS_INLINE void fr_flush_denormals_restore(unsigned saved)
 
 #endif
 
+/* Words of 32 bits, each in the low half of a lane; what stands in the high halves does not matter. */
+typedef uint64_t fr_words __attribute__((vector_size(VECTOR_BYTES)));
+
+/* The products of words with a constant, 64 bits each. */
+ALWAYS_INLINE fr_words fr_multiply_words(fr_words a, uint32_t b)
+{
+#if defined(FASTRNN_AVX512)
+    return (fr_words)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b));
+#elif defined(FASTRNN_AVX2)
+    return (fr_words)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+    return (fr_words)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
+#else
+    return (a & 0xffffffff) * (uint64_t)b;
+#endif
+}
+
 #endif /* FASTRNN_SIMD_SHARED */
 
 /* ------------------------------------------------------------------------------------------ template over REAL ---- */
@@ -274,6 +291,42 @@ ALWAYS_INLINE FN(vec) FN(fused)(FN(vec) a, FN(vec) b, FN(vec) c)
     return c;
 #else
     return a * b + c;
+#endif
+}
+
+ALWAYS_INLINE FN(vec) FN(vsqrt)(FN(vec) a)
+{
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    return (FN(vec))_mm512_sqrt_ps((__m512)a);
+#elif defined(FASTRNN_AVX512)
+    return (FN(vec))_mm512_sqrt_pd((__m512d)a);
+#elif defined(FASTRNN_AVX2) && REAL_IS_FLOAT
+    return (FN(vec))_mm256_sqrt_ps((__m256)a);
+#elif defined(FASTRNN_AVX2)
+    return (FN(vec))_mm256_sqrt_pd((__m256d)a);
+#elif defined(__SSE2__) && VECTOR_BYTES == 16 && REAL_IS_FLOAT
+    return (FN(vec))_mm_sqrt_ps((__m128)a);
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+    return (FN(vec))_mm_sqrt_pd((__m128d)a);
+#else
+    for (int i = 0; i < VW; i++)
+        a[i] = REAL_IS_FLOAT ? __builtin_sqrtf((float)a[i]) : (REAL)__builtin_sqrt(a[i]);
+    return a;
+#endif
+}
+
+/* Whether any lane of a mask is set. */
+ALWAYS_INLINE int FN(any)(FN(ivec) mask)
+{
+#if defined(FASTRNN_AVX2)
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+    return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
+    FN(lane) found = 0;
+    for (int i = 0; i < VW; i++)
+        found |= mask[i];
+    return found != 0;
 #endif
 }
 

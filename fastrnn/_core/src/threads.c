@@ -93,8 +93,8 @@ void fr_parallel(struct fr_watch *w, int threads, void (*body)(void *argument, i
         {
             const int thread = omp_get_thread_num(), all = omp_get_num_threads();
             body(argument, thread, all);
-            if (thread > 0) atomic_fetch_add_explicit(&w->end.arrivals, 1, memory_order_release);
-            else wait_for(w, &w->end, 0, all - 1); /* asking; the region's own end would not */
+            if (w && thread > 0) atomic_fetch_add_explicit(&w->end.arrivals, 1, memory_order_release);
+            if (w && thread == 0) wait_for(w, &w->end, 0, all - 1); /* asking; the region's own end would not */
         }
         return;
     }

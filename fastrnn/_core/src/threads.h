@@ -27,7 +27,7 @@ void fr_watch_start(struct fr_watch *, const struct fr_control *);
 int fr_stopped(struct fr_watch *, int thread);
 
 /* Runs body(argument, thread, threads) once on each of `threads` threads. A forked child gets one thread: the
- * OpenMP runtime of its parent did not survive the fork. */
+ * OpenMP runtime of its parent did not survive the fork. Without a watch (NULL) nobody can stop the work: for short jobs. */
 void fr_parallel(struct fr_watch *, int threads, void (*body)(void *argument, int thread, int threads), void *argument);
 
 /* The n-th meeting (from 1): waits until all members have come n times. What a member wrote before, all see after. Once
