@@ -81,7 +81,19 @@ class Parameter:
         self._move(Block(array.reshape(-1)), 0)
 
     def _move(self, block: Block, offset: int) -> None:
-        self.block, self.offset = block, offset
+        """Makes this part of `block` the weight's memory, and the views that `values` and `gradient` give."""
+        self.block, self.offset, stop = block, offset, offset + self.size
+        self._values = block.values[offset:stop].reshape(self.shape)
+        self._values.flags.writeable = False
+        self._gradient = block.gradients[offset:stop].reshape(self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = {name: value for name, value in vars(self).items() if name not in ("_values", "_gradient")}
+        return {**kept, "_rows": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._move(self.block, self.offset)
 
     @property
     def version(self) -> int:
@@ -90,24 +102,19 @@ class Parameter:
     @property
     def values(self) -> np.ndarray:
         """A read-only view of the current values."""
-        view = self.block.values[self.offset : self.offset + self.size].reshape(self.shape)
-        view.flags.writeable = False
-        return view
+        return self._values
 
     @property
     def gradient(self) -> np.ndarray:
         """A writable view of the gradient: backward passes add into it."""
-        self.untrack_rows()
+        self._rows = None
         return self._gradient
 
     @gradient.setter
     def gradient(self, values: Any) -> None:
         """Makes `weight.gradient += values` possible, which adds in place and then sets the view to itself."""
-        self.gradient[...] = values
-
-    @property
-    def _gradient(self) -> np.ndarray:
-        return self.block.gradients[self.offset : self.offset + self.size].reshape(self.shape)
+        if values is not self._gradient:
+            self.gradient[...] = values
 
     def track_rows(self) -> None:
         """From now on `add_rows` notes which rows of this matrix have a gradient. All of it must be zero by now."""

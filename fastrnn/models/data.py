@@ -111,7 +111,7 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """Batches of whole arrays: views where the order allows, copies (`np.take`) where rows are shuffled.
+    """Batches of whole arrays: views where the order allows, copies where rows are shuffled.
 
     Args:
         data: all rows.
@@ -139,9 +139,9 @@ class ArraySource:
     def _take(self, rows: Array) -> Batch:
         x, y, w, _ = self.data
         return Batch(
-            [np.take(a, rows, axis=0) for a in x],
-            y and [None if a is None else np.take(a, rows, axis=0) for a in y],
-            w and [None if a is None else np.take(a, rows, axis=0) for a in w],
+            [a.take(rows, 0) for a in x],
+            y and [None if a is None else a.take(rows, 0) for a in y],
+            w and [None if a is None else a.take(rows, 0) for a in w],
             len(rows),
         )
 

@@ -265,14 +265,11 @@ class Model(Layer, Trainable):
         return arrays if isinstance(x, (list, tuple)) else arrays[0]
 
     def forward(self, x: Any, mask: Any, context: Context) -> tuple[Any, Any]:
-        plan = self.network.plan(context)
-        run = self.network.forward(as_list(x), as_list(mask) or None, plan)
-        y = run.outputs if len(run.outputs) > 1 else run.outputs[0]
-        return y, (run, plan) if context.record else None
+        run = self.network.forward(as_list(x), as_list(mask) or None, self.network.plan(context))
+        return run.outputs if len(run.outputs) > 1 else run.outputs[0], run if context.record else None
 
     def backward(self, saved: Any, dy: Any) -> Any:
-        run, plan = saved
-        dx = self.network.backward(run, plan, dy if isinstance(dy, list) else [dy])
+        dx = self.network.backward(saved, dy if isinstance(dy, list) else [dy])
         return dx if len(dx) > 1 else dx[0]
 
     def output_mask(self, x: Any, mask: Any) -> Any:

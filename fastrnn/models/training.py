@@ -16,7 +16,7 @@ from .callback_list import CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
-from .stepping import TrainingStep, uninterrupted
+from .stepping import TrainingStep, Updates, undivided
 
 Array = np.ndarray
 
@@ -160,14 +160,15 @@ class Trainable(Compilable):
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
-                for step, batch in enumerate(train):
-                    callbacks.on_train_batch_begin(step)
-                    finite = prepared.train(batch)
-                    callbacks.on_train_batch_end(step, objective.logs, batch.size)
-                    if not finite and not self.stop_training:
-                        raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
-                    if self.stop_training:
-                        break
+                with Updates() as updates:
+                    for step, batch in enumerate(train):
+                        callbacks.on_train_batch_begin(step)
+                        finite = prepared.train(batch, updates)
+                        callbacks.on_train_batch_end(step, objective.logs, batch.size)
+                        if not finite and not self.stop_training:
+                            raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
+                        if self.stop_training:
+                            break
                 if train.exhausted:
                     break
                 logs = objective.logs()
@@ -178,8 +179,7 @@ class Trainable(Compilable):
                 if self.stop_training:
                     break
             if self.optimizer is not None:
-                with uninterrupted():
-                    self.optimizer.finalize()
+                undivided(self.optimizer.finalize)
             callbacks.on_train_end(logs)
         except BaseException:
             callbacks.abort()
