@@ -64,7 +64,7 @@ def unique_name(prefix: str) -> str:
     return f"{prefix}_{number}" if number else prefix
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class BeforeActivation:
     """A gradient that is with respect to the input of a layer's final activation, not to its output."""
 
