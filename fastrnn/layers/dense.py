@@ -101,10 +101,11 @@ class Dense(Layer):
         z = kernels.product(_rows(x), self.kernel.values, bias=bias, threads=threads.get_num_threads())
         if x.ndim > 2:
             z = z.reshape(*x.shape[:-1], self.units)
-        y = self.activation.forward_over(z) if self.activation.from_output else self.activation.forward(z)
         if not context.record:
-            return y, None
-        return y, Saved(x, y, None if self.activation.from_output else z, mask, context.input_gradient)
+            return self.activation.forward_over(z), None
+        kept = None if self.activation.from_output else z
+        y = self.activation.forward_over(z) if kept is None else self.activation.forward(z)
+        return y, Saved(x, y, kept, mask, context.input_gradient)
 
     def backward(self, saved: Saved, dy: Array | BeforeActivation) -> Array | None:
         """dz = dy activation'(z); dkernel += x^T dz; dbias += sum of dz; dx = dz kernel^T.
