@@ -88,11 +88,13 @@ class Parameter:
         self._gradient = block.gradients[offset:stop].reshape(self.shape)
 
     def __getstate__(self) -> dict[str, Any]:
+        """A copy has gradients of zero, so that what is known of their rows starts anew."""
         kept = {name: value for name, value in vars(self).items() if name not in ("_values", "_gradient")}
-        return {**kept, "_rows": None}
+        return {**kept, "_rows": self._rows is not None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._rows = kernels.Rows(self.shape[0]) if state["_rows"] else None
         self._move(self.block, self.offset)
 
     @property

@@ -199,7 +199,7 @@ class Model(Layer, Trainable):
 
     def all_layers(self) -> list[Layer]:
         """The layers, those inside them, and so on, each once."""
-        return list(self.layout.everything)
+        return list(self.layout.everything) if self.built else _everything(self.layers)
 
     # a model as a layer
 
