@@ -236,7 +236,7 @@ class Segment:
         """Start and stop in the block: of each parameter that knows its rows, with it; of what lies between."""
         start = self.start
         for p in self.parameters:
-            if p.rows is not None:
+            if p._rows is not None:
                 if start < p.offset:
                     yield start, p.offset, None
                 start = p.offset + p.size
