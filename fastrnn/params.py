@@ -81,7 +81,21 @@ class Parameter:
         self._move(Block(array.reshape(-1)), 0)
 
     def _move(self, block: Block, offset: int) -> None:
-        self.block, self.offset = block, offset
+        """Makes this part of `block` the weight's memory, and the views that `values` and `gradient` give."""
+        self.block, self.offset, stop = block, offset, offset + self.size
+        self._values = block.values[offset:stop].reshape(self.shape)
+        self._values.flags.writeable = False
+        self._gradient = block.gradients[offset:stop].reshape(self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has gradients of zero, so that what is known of their rows starts anew."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("_values", "_gradient")}
+        return {**kept, "_rows": self._rows is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._rows = kernels.Rows(self.shape[0]) if state["_rows"] else None
+        self._move(self.block, self.offset)
 
     @property
     def version(self) -> int:
@@ -90,24 +104,19 @@ class Parameter:
     @property
     def values(self) -> np.ndarray:
         """A read-only view of the current values."""
-        view = self.block.values[self.offset : self.offset + self.size].reshape(self.shape)
-        view.flags.writeable = False
-        return view
+        return self._values
 
     @property
     def gradient(self) -> np.ndarray:
         """A writable view of the gradient: backward passes add into it."""
-        self.untrack_rows()
+        self._rows = None
         return self._gradient
 
     @gradient.setter
     def gradient(self, values: Any) -> None:
         """Makes `weight.gradient += values` possible, which adds in place and then sets the view to itself."""
-        self.gradient[...] = values
-
-    @property
-    def _gradient(self) -> np.ndarray:
-        return self.block.gradients[self.offset : self.offset + self.size].reshape(self.shape)
+        if values is not self._gradient:
+            self.gradient[...] = values
 
     def track_rows(self) -> None:
         """From now on `add_rows` notes which rows of this matrix have a gradient. All of it must be zero by now."""
@@ -227,7 +236,7 @@ class Segment:
         """Start and stop in the block: of each parameter that knows its rows, with it; of what lies between."""
         start = self.start
         for p in self.parameters:
-            if p.rows is not None:
+            if p._rows is not None:
                 if start < p.offset:
                     yield start, p.offset, None
                 start = p.offset + p.size

@@ -104,9 +104,9 @@ def _step_by_calls(layer: Any, x: np.ndarray) -> Work:
 
 
 def fit(case: Case, data: None, threads: int) -> Work:
-    import workloads
+    import fitting
 
     import fastrnn
 
     fastrnn.set_num_threads(threads)
-    return workloads.work(fastrnn, case.cell)
+    return fitting.work(fastrnn, case.cell)

@@ -71,7 +71,7 @@ def training(case: Case, data: Data, threads: int) -> Work:
 
 
 def fit(case: Case, data: None, threads: int) -> Work:
-    import workloads
+    import fitting
 
     keras, _ = _libraries(threads)
-    return workloads.work(keras, case.cell)
+    return fitting.work(keras, case.cell)

@@ -61,6 +61,9 @@ class Relu(Activation):
     def forward(self, x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0)
 
+    def forward_over(self, x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0, out=x)
+
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * (y > 0)
 

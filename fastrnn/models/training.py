@@ -16,7 +16,7 @@ from .callback_list import CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
-from .stepping import Stepper, uninterrupted
+from .stepping import TrainingStep, Updates, undivided
 
 Array = np.ndarray
 
@@ -63,8 +63,10 @@ class Trainable(Compilable):
         Raises:
             ValueError: if batches of several sizes would come, or of another size than is expected.
         """
+        if not isinstance(data, ArraySource):
+            return None
         layer = next((one for one in self.all_layers() if one.stateful), None)
-        if layer is None or not isinstance(data, ArraySource):
+        if layer is None:
             return None
         n, size = data.data.size, data.batch_size
         if n > size and n % size:
@@ -130,7 +132,7 @@ class Trainable(Compilable):
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
         x = self._ready_for(x)
-        stepper, objective = self.stepper, self.objective
+        prepared, objective = self._training_step, self.objective
         data = source(self._reader(class_weight), x, y, sample_weight, batch_size, steps_per_epoch, shuffle)
         rows = self._check_stateful(data, "x")
         train = Epochs(data, steps_per_epoch, self._order)
@@ -150,9 +152,9 @@ class Trainable(Compilable):
                 epochs=epochs,
                 steps=train.steps,
             )
-        if not stepper.trained:
+        if not prepared.trained:
             warnings.warn(f"model {self.name!r} has no weights that are trained: fit computes its loss", stacklevel=2)
-        stepper.claim()
+        prepared.claim()
         self.stop_training, self._initial_epoch = False, None
         logs: dict[str, Any] = {}
         try:
@@ -160,26 +162,26 @@ class Trainable(Compilable):
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
-                for step, batch in enumerate(train):
-                    callbacks.on_train_batch_begin(step)
-                    finite = stepper.train(batch)
-                    callbacks.on_train_batch_end(step, objective.logs, batch.size)
-                    if not finite and not self.stop_training:
-                        raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
-                    if self.stop_training:
-                        break
+                with Updates() as updates:
+                    for step, batch in enumerate(train):
+                        callbacks.on_train_batch_begin(step)
+                        finite = prepared.train(batch, updates)
+                        callbacks.on_train_batch_end(step, objective.logs, batch.size)
+                        if not finite and not self.stop_training:
+                            raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
+                        if self.stop_training:
+                            break
                 if train.exhausted:
                     break
                 logs = objective.logs()
                 if validation is not None and validates(epoch + 1):
-                    found = self._evaluate(stepper, validation, callbacks)
+                    found = self._evaluate(prepared, validation, callbacks)
                     logs = dict(sorted({**logs, **{f"val_{name}": value for name, value in found.items()}}.items()))
                 callbacks.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
             if self.optimizer is not None:
-                with uninterrupted():
-                    self.optimizer.finalize()
+                undivided(self.optimizer.finalize)
             callbacks.on_train_end(logs)
         except BaseException:
             callbacks.abort()
@@ -220,7 +222,7 @@ class Trainable(Compilable):
             The loss; with metrics a list, named by `metrics_names`; with `return_dict` a dict by name.
         """
         x = self._ready_for(x)
-        stepper = self.stepper
+        prepared = self._training_step
         data = source(self._reader(), x, y, sample_weight, batch_size, steps, False)
         self._check_stateful(data, "x")
         batches = Epochs(data, steps)
@@ -229,20 +231,20 @@ class Trainable(Compilable):
                 callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1, steps=batches.steps
             )
         try:
-            logs = self._evaluate(stepper, batches, callbacks)
+            logs = self._evaluate(prepared, batches, callbacks)
         except BaseException:
             callbacks.abort()
             raise
         return self._returned(logs, return_dict)
 
-    def _evaluate(self, stepper: Stepper, batches: Iterable[Batch], callbacks: CallbackList) -> dict[str, Any]:
+    def _evaluate(self, prepared: TrainingStep, batches: Iterable[Batch], callbacks: CallbackList) -> dict[str, Any]:
         objective = self.objective
         callbacks.on_test_begin()
         objective.reset()
         step = -1
         for step, batch in enumerate(batches):
             callbacks.on_test_batch_begin(step)
-            stepper.test(batch)
+            prepared.test(batch)
             callbacks.on_test_batch_end(step, objective.logs, batch.size)
         if step < 0:
             raise ValueError("nothing to evaluate: the data gave no batches (a generator gives them only once)")
@@ -253,8 +255,9 @@ class Trainable(Compilable):
     def _returned(self, logs: dict[str, Any], return_dict: bool) -> Any:
         if return_dict:
             return logs
-        values = [logs[name] for name in self.objective.ordered(logs)]
-        return values if len(values) > 1 else values[0]
+        if len(logs) == 1:
+            return logs["loss"]
+        return [logs[name] for name in self.objective.ordered(logs)]
 
     def predict(
         self,
@@ -280,7 +283,7 @@ class Trainable(Compilable):
             for step, batch in enumerate(batches):
                 callbacks.on_predict_batch_begin(step)
                 outputs = self._infer(batch.x)
-                collected.add(outputs, batch.size)
+                collected.add(outputs, batch)
                 callbacks.on_predict_batch_end(step, {"outputs": outputs}, batch.size)
             callbacks.on_predict_end()
         except BaseException:
@@ -309,21 +312,21 @@ class Trainable(Compilable):
             NonFiniteLossError: if the loss or a gradient is not finite; the step is not taken.
         """
         self._ready_for(x)
-        stepper = self.stepper
+        prepared = self._training_step
         batch = self._reader(class_weight).read(x, y, sample_weight)
         self.objective.reset()
-        stepper.claim()
-        if not stepper.train(batch):
+        prepared.claim()
+        if not prepared.train(batch):
             raise self._not_finite("train_on_batch")
         return self._returned(self.objective.logs(), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics on one batch."""
         self._ready_for(x)
-        stepper = self.stepper
+        prepared = self._training_step
         batch = self._reader().read(x, y, sample_weight)
         self.objective.reset()
-        stepper.test(batch)
+        prepared.test(batch)
         return self._returned(self.objective.logs(), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -350,8 +353,8 @@ class Trainable(Compilable):
         layers, store = self.all_layers(), StateStore()
         store.set_state(self._store.get_state(layers), layers)
         trained = unique(self.trainable_weights)
-        stepper = Stepper(self.network, self.weights, trained, self._new_objective(), None, store)
-        return stepper.gradients(batch, training)
+        prepared = TrainingStep(self.network, self.weights, trained, self._new_objective(), None, store)
+        return prepared.gradients(batch, training)
 
     # training state
 
@@ -380,22 +383,29 @@ class Trainable(Compilable):
 
 
 class _Collector:
-    """Outputs of batches put together; in place if the number of samples is known before."""
+    """Outputs of batches put together; in place if the number of samples is known before, and as they are if one batch
+    holds all samples and the arrays are nobody else's."""
 
     def __init__(self, total: int | None) -> None:
         self.total, self.filled = total, 0
         self.buffers: list[Array] = []
         self.parts: list[list[Array]] = []
 
-    def add(self, outputs: list[Array], size: int) -> None:
+    def add(self, outputs: list[Array], batch: Batch) -> None:
         if self.total is None:
             self.parts.append([np.array(y) for y in outputs])
-            return
-        if not self.buffers:
-            self.buffers = [np.empty((self.total, *y.shape[1:]), y.dtype) for y in outputs]
-        for buffer, y in zip(self.buffers, outputs, strict=True):
-            buffer[self.filled : self.filled + size] = y
-        self.filled += size
+        elif batch.size == self.total:
+            shared = [*batch.x]
+            for y in outputs:
+                own = y.base is None and all(y is not other for other in shared)
+                self.buffers.append(y if own else y.copy())
+                shared.append(y)
+        else:
+            if not self.buffers:
+                self.buffers = [np.empty((self.total, *y.shape[1:]), y.dtype) for y in outputs]
+            for buffer, y in zip(self.buffers, outputs, strict=True):
+                buffer[self.filled : self.filled + batch.size] = y
+            self.filled += batch.size
 
     def arrays(self) -> list[Array]:
         if self.total is not None:
