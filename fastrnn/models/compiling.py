@@ -13,10 +13,10 @@ from ..states import StateStore
 from .network import Network, Plan
 from .objective import Objective, check_names
 from .ports import Ports
-from .stepping import Stepper
+from .stepping import TrainingStep
 
 COMPILE_ARGUMENTS = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
-NO_PLANS = {"_stepper": None, "_objective": None, "_inference": None}
+NO_PLANS = {"_prepared": None, "_objective": None, "_inference": None}
 
 
 class Compilable:
@@ -54,7 +54,7 @@ class Compilable:
         self._initial_epoch: int | None = None
         self._shuffle_seed: int | None = None
         self._shuffles = 0
-        self._stepper: Stepper | None = None
+        self._prepared: TrainingStep | None = None
         self._objective: Objective | None = None
         self._inference: Plan | None = None
 
@@ -124,14 +124,14 @@ class Compilable:
         return self._objective
 
     @property
-    def stepper(self) -> Stepper:
+    def _training_step(self) -> TrainingStep:
         """The prepared step; made at the first use after `compile`."""
-        if self._stepper is None:
+        if self._prepared is None:
             objective, trained = self.objective, self.trainable_weights
             if not any(loss is not None for loss in objective.loss_of) and not self._penalized():
                 raise ValueError(f"model {self.name!r} has no loss: compile(loss=...) says what is to become small")
-            self._stepper = Stepper(self.network, self.weights, trained, objective, self.optimizer, self._store)
-        return self._stepper
+            self._prepared = TrainingStep(self.network, self.weights, trained, objective, self.optimizer, self._store)
+        return self._prepared
 
     def _penalized(self) -> bool:
         return any(s.layer.activity_regularizer for s in self.network.steps) or any(w.regularizer for w in self.weights)

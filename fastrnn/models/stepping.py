@@ -18,8 +18,8 @@ from .objective import Objective
 Array = np.ndarray
 
 
-class Stepper:
-    """Steps of one model under one `compile`. What is trained is settled when the stepper is made.
+class TrainingStep:
+    """Steps of one model under one `compile`. What is trained is settled when this is made.
 
     Args:
         network: of the model.

@@ -16,7 +16,7 @@ from .callback_list import CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
-from .stepping import Stepper, uninterrupted
+from .stepping import TrainingStep, uninterrupted
 
 Array = np.ndarray
 
@@ -130,7 +130,7 @@ class Trainable(Compilable):
         if validation_split and validation_data is None:
             (x, y, sample_weight), validation_data = split((x, y, sample_weight), validation_split)
         x = self._ready_for(x)
-        stepper, objective = self.stepper, self.objective
+        prepared, objective = self._training_step, self.objective
         data = source(self._reader(class_weight), x, y, sample_weight, batch_size, steps_per_epoch, shuffle)
         rows = self._check_stateful(data, "x")
         train = Epochs(data, steps_per_epoch, self._order)
@@ -150,9 +150,9 @@ class Trainable(Compilable):
                 epochs=epochs,
                 steps=train.steps,
             )
-        if not stepper.trained:
+        if not prepared.trained:
             warnings.warn(f"model {self.name!r} has no weights that are trained: fit computes its loss", stacklevel=2)
-        stepper.claim()
+        prepared.claim()
         self.stop_training, self._initial_epoch = False, None
         logs: dict[str, Any] = {}
         try:
@@ -162,7 +162,7 @@ class Trainable(Compilable):
                 callbacks.on_epoch_begin(epoch)
                 for step, batch in enumerate(train):
                     callbacks.on_train_batch_begin(step)
-                    finite = stepper.train(batch)
+                    finite = prepared.train(batch)
                     callbacks.on_train_batch_end(step, objective.logs, batch.size)
                     if not finite and not self.stop_training:
                         raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
@@ -172,7 +172,7 @@ class Trainable(Compilable):
                     break
                 logs = objective.logs()
                 if validation is not None and validates(epoch + 1):
-                    found = self._evaluate(stepper, validation, callbacks)
+                    found = self._evaluate(prepared, validation, callbacks)
                     logs = dict(sorted({**logs, **{f"val_{name}": value for name, value in found.items()}}.items()))
                 callbacks.on_epoch_end(epoch, logs)
                 if self.stop_training:
@@ -220,7 +220,7 @@ class Trainable(Compilable):
             The loss; with metrics a list, named by `metrics_names`; with `return_dict` a dict by name.
         """
         x = self._ready_for(x)
-        stepper = self.stepper
+        prepared = self._training_step
         data = source(self._reader(), x, y, sample_weight, batch_size, steps, False)
         self._check_stateful(data, "x")
         batches = Epochs(data, steps)
@@ -229,20 +229,20 @@ class Trainable(Compilable):
                 callbacks, add_progbar=verbose != 0, model=self, verbose=verbose, epochs=1, steps=batches.steps
             )
         try:
-            logs = self._evaluate(stepper, batches, callbacks)
+            logs = self._evaluate(prepared, batches, callbacks)
         except BaseException:
             callbacks.abort()
             raise
         return self._returned(logs, return_dict)
 
-    def _evaluate(self, stepper: Stepper, batches: Iterable[Batch], callbacks: CallbackList) -> dict[str, Any]:
+    def _evaluate(self, prepared: TrainingStep, batches: Iterable[Batch], callbacks: CallbackList) -> dict[str, Any]:
         objective = self.objective
         callbacks.on_test_begin()
         objective.reset()
         step = -1
         for step, batch in enumerate(batches):
             callbacks.on_test_batch_begin(step)
-            stepper.test(batch)
+            prepared.test(batch)
             callbacks.on_test_batch_end(step, objective.logs, batch.size)
         if step < 0:
             raise ValueError("nothing to evaluate: the data gave no batches (a generator gives them only once)")
@@ -309,21 +309,21 @@ class Trainable(Compilable):
             NonFiniteLossError: if the loss or a gradient is not finite; the step is not taken.
         """
         self._ready_for(x)
-        stepper = self.stepper
+        prepared = self._training_step
         batch = self._reader(class_weight).read(x, y, sample_weight)
         self.objective.reset()
-        stepper.claim()
-        if not stepper.train(batch):
+        prepared.claim()
+        if not prepared.train(batch):
             raise self._not_finite("train_on_batch")
         return self._returned(self.objective.logs(), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Loss and metrics on one batch."""
         self._ready_for(x)
-        stepper = self.stepper
+        prepared = self._training_step
         batch = self._reader().read(x, y, sample_weight)
         self.objective.reset()
-        stepper.test(batch)
+        prepared.test(batch)
         return self._returned(self.objective.logs(), return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
@@ -350,8 +350,8 @@ class Trainable(Compilable):
         layers, store = self.all_layers(), StateStore()
         store.set_state(self._store.get_state(layers), layers)
         trained = unique(self.trainable_weights)
-        stepper = Stepper(self.network, self.weights, trained, self._new_objective(), None, store)
-        return stepper.gradients(batch, training)
+        prepared = TrainingStep(self.network, self.weights, trained, self._new_objective(), None, store)
+        return prepared.gradients(batch, training)
 
     # training state
 
