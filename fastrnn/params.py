@@ -11,13 +11,13 @@ new version; packed copies of the weights that the kernels keep are checked agai
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-_versions = itertools.count(1)
+from ._core.kernels import next_version
+
 FLOAT_DTYPES = ("float32", "float64")
 
 
@@ -29,11 +29,11 @@ class Block:
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
         self.gradients = np.zeros_like(values)
-        self.version = next(_versions)
+        self.version = next_version()
 
     def changed(self) -> None:
         """Whoever wrote into `values` calls this afterwards: packed copies of the old values are no longer used."""
-        self.version = next(_versions)
+        self.version = next_version()
 
     def __getstate__(self) -> np.ndarray:
         return self.values

@@ -10,7 +10,8 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport calloc, free
 
 cnp.import_array()
 
@@ -465,3 +466,6 @@ def activate(name, x, isa=None):
     with nogil:
         f.activate(kind, from_, to, n)
     return y
+
+
+include "streams.pxi"

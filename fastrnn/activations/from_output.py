@@ -86,6 +86,8 @@ class Elu(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        if self.alpha == 1:
+            return _in_c("elu", x)
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
@@ -116,7 +118,7 @@ class Selu(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return self.SCALE * np.where(x > 0, x, self.ALPHA * np.expm1(np.minimum(x, 0)))
+        return _in_c("selu", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * np.where(y > 0, self.SCALE, y + self.SCALE * self.ALPHA)
@@ -129,7 +131,7 @@ class Softplus(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+        return _in_c("softplus", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return -dy * np.expm1(-y)
@@ -142,7 +144,7 @@ class Softsign(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return x / (1 + np.abs(x))
+        return _in_c("softsign", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * np.square(1 - np.abs(y))
@@ -155,7 +157,7 @@ class Exponential(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.exp(x)
+        return _in_c("exponential", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * y
@@ -168,7 +170,7 @@ class HardSigmoid(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.clip(x / 6 + 0.5, 0, 1)
+        return _in_c("hard_sigmoid", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * ((y > 0) & (y < 1)) / 6
@@ -213,6 +215,8 @@ class Softmax(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        if self.axis in (-1, x.ndim - 1) and x.size:
+            return kernels.softmax(np.ascontiguousarray(x))
         y = x - x.max(axis=self.axis, keepdims=True)
         np.exp(y, out=y)
         y /= y.sum(axis=self.axis, keepdims=True)

@@ -36,6 +36,6 @@ const struct fr_build BUILD = {
     .name = FR_STRING(ISA),
     .activations = fr_activation_names,
     .activation_count = FR_ACTIVATIONS,
-    .f32 = { pack_f32, forward_f32, backward_f32, product_f32, activate_array_f32, scatter_add_rows_f32, column_sum_f32 },
-    .f64 = { pack_f64, forward_f64, backward_f64, product_f64, activate_array_f64, scatter_add_rows_f64, column_sum_f64 },
+    .f32 = { pack_f32, forward_f32, backward_f32, product_f32, activate_array_f32, scatter_add_rows_f32, column_sum_f32, softmax_f32, stream_f32 },
+    .f64 = { pack_f64, forward_f64, backward_f64, product_f64, activate_array_f64, scatter_add_rows_f64, column_sum_f64, softmax_f64, stream_f64 },
 };

@@ -171,3 +171,23 @@ static void FN(activate_array)(int activation, const void *x, void *y, ptrdiff_t
         FN(store_part)((REAL *)y + i, FN(activate)(activation, FN(load_part)((const REAL *)x + i, left)), left);
     }
 }
+
+/* y = exp(x) / sum(exp(x)) along each row. */
+static void FN(softmax)(const void *x, void *y, ptrdiff_t rows, ptrdiff_t columns)
+{
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const REAL *from = (const REAL *)x + i * columns;
+        REAL *to = (REAL *)y + i * columns, highest = from[0], total = 0;
+        for (ptrdiff_t j = 1; j < columns; j++) highest = from[j] > highest ? from[j] : highest;
+        FN(vec) sum = FN(splat)(0);
+        for (ptrdiff_t j = 0; j < columns; j += VW) {
+            const ptrdiff_t left = columns - j;
+            FN(vec) e = FN(vexp)(FN(load_part)(from + j, left) - highest);
+            FN(store_part)(to + j, e, left);
+            sum += left < VW ? FN(select)(FN(lane_numbers)() < (FN(lane))left, e, FN(splat)(0)) : e;
+        }
+        for (int v = 0; v < VW; v++) total += sum[v];
+        for (ptrdiff_t j = 0; j < columns; j += VW)
+            FN(store_part)(to + j, FN(load_part)(to + j, columns - j) / total, columns - j);
+    }
+}
