@@ -42,8 +42,8 @@ class Stepper(kernels.Stream):
 
     Each of the `batch_size` rows is a stream of its own. What a step needs is bound: nothing is allocated, and states
     stay where they are. Weights that change later, by `fit` or `assign`, count from the next step on. Dropout drops
-    nothing. A row whose step is masked, by Masking or by an Embedding with `mask_zero`, keeps its states and repeats its
-    last output, as in a padded sequence. States are those of the stepper: layers that are `stateful` keep theirs apart.
+    nothing. A row whose step is masked, by Masking or by an Embedding with `mask_zero`, keeps its states and repeats
+    its last output, as in a padded sequence. Layers that are `stateful` keep their states apart from the stepper's.
 
     A stepper serves one thread at a time; threads make one each. It does not pickle, its `state` does. A forked child
     goes on with a copy.
@@ -124,7 +124,9 @@ class _Chain:
 
     def __init__(self, shape: tuple[int | None, ...]) -> None:
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] is None):
-            raise ValueError(f"a stepper needs inputs (batch, time, features), or (batch, time) of ids; they are {shape}")
+            raise ValueError(
+                f"a stepper needs inputs (batch, time, features), or (batch, time) of ids; they are {shape}"
+            )
         self.operations: list[Operation] = []
         self.features = self.columns = shape[2] if len(shape) == 3 else None
         self.masked, self.dtype = False, ""
@@ -134,7 +136,9 @@ class _Chain:
         if self.columns is None and not isinstance(layer, Embedding):
             raise ValueError(f"{layer.title} has no time axis in its input, (batch, features); {SUPPORTED}")
         if self.dtype and layer.dtype != self.dtype:
-            raise ValueError(f"{layer.title} is of {layer.dtype}, layers before it of {self.dtype}; a stepper has one dtype")
+            raise ValueError(
+                f"{layer.title} is of {layer.dtype}, layers before it of {self.dtype}; a stepper has one dtype"
+            )
         self.dtype = layer.dtype
         for kind, operations_of in KINDS.items():
             if isinstance(layer, kind) and type(layer).forward is kind.forward:
@@ -202,7 +206,9 @@ class _DenseWeights:
     """The packed weights of a Dense layer, packed anew when they have changed."""
 
     def __init__(self, layer: Dense) -> None:
-        self.layer, self.version, self.packed = layer, (), None
+        self.layer = layer
+        self.version: tuple[int, ...] = ()
+        self.packed: Any = None
 
     def __call__(self) -> Any:
         version = tuple(w.version for w in self.layer.weights)
