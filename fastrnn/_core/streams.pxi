@@ -1,6 +1,6 @@
 # Streams: one step of a stack of layers a call. Included at the end of kernels.pyx.
 
-cdef uint64_t versions = 0
+cdef uint64_t versions = 1  # 0 is what a stream has seen that is not made yet
 
 
 def next_version():
@@ -118,6 +118,13 @@ cdef class Stream:
         self.functions = functions_of(self.build, self.typenum)
         self.batch_size, self.operations = batch_size, list(operations)
         self.takes_ids, self.ids_end = columns is None, 0
+        before = columns
+        for o in self.operations:
+            if (o.kind == "embed") != (before is None) or (o.kind in ("mask", "activate", "softmax") and o.columns != before):
+                raise ValueError(f"{o.name}: {o.kind!r} with {o.columns} columns does not fit on {before}")
+            before = o.columns
+        if not self.operations:
+            raise ValueError("a stream needs operations")
         self.D = 1 if columns is None else columns
         self.shape = (batch_size,) if columns is None else (batch_size, columns)
         self.N = self.operations[len(self.operations) - 1].columns
@@ -230,8 +237,7 @@ cdef class Stream:
     # steps
 
     cdef int convert(self, x) except -1:
-        """x, which is no array of the right dtype whose rows are contiguous, into the stream's own buffer. Says
-        whether it has no batch axis."""
+        """Whatever holds numbers, into `ids`, or into the stream's own buffer and `rows` at that."""
         try:
             a = np.asarray(x)
         except ValueError:
@@ -243,11 +249,12 @@ cdef class Stream:
             raise ValueError(f"stepper: x must have shape {self.expected()}; received {a.shape}")
         if not self.takes_ids:
             np.copyto(self.x, a, casting="same_kind")
+            self.point(self.x)
             return row
         if a.dtype.kind == "f" and not (a == np.trunc(a)).all():
             raise ValueError(f"stepper: ids must be whole numbers; received {a}")
         for i, n in enumerate(np.atleast_1d(a)):
-            self.ids[i] = self.checked_id(int(n))
+            self.ids[i] = self.checked_id(n)
         return row
 
     cdef expected(self):
@@ -256,34 +263,64 @@ cdef class Stream:
     cdef int64_t checked_id(self, n) except -1:
         if not 0 <= n < self.ids_end:
             raise ValueError(f"{self.operations[0].name} expects ids in [0, {self.ids_end}); received {n}")
-        return n
+        return int(n)
 
     cdef int take(self, x) except -1:
-        """Points `rows`, or fills `ids`. Says whether x has no batch axis."""
+        """Points `rows`, or fills `ids`. Says whether x has no batch axis. What is no array of this shape goes the long
+        way, through `convert`."""
         cdef cnp.ndarray a
-        cdef Py_ssize_t b, stride
+        cdef Py_ssize_t b, stride, to_next, B = self.batch_size
+        cdef int typenum
+        cdef bint row
         cdef char *data
-        if self.takes_ids:
-            if type(x) is int and self.batch_size == 1:
-                self.ids[0] = self.checked_id(x)
-                return 1
+        if self.takes_ids and B == 1 and (type(x) is int or isinstance(x, np.integer)):
+            self.ids[0] = self.checked_id(x)
+            return 1
+        if not cnp.PyArray_CheckExact(x) or not cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray>x):
             return self.convert(x)
-        if cnp.PyArray_CheckExact(x):
-            a = <cnp.ndarray>x
-            if cnp.PyArray_TYPE(a) == self.typenum and cnp.PyArray_ISBEHAVED_RO(a):
-                if cnp.PyArray_NDIM(a) == 1:
-                    if self.batch_size == 1 and cnp.PyArray_DIM(a, 0) == self.D and cnp.PyArray_STRIDE(a, 0) == self.itemsize:
-                        self.rows[0] = cnp.PyArray_DATA(a)
-                        return 1
-                elif cnp.PyArray_NDIM(a) == 2:
-                    if cnp.PyArray_DIM(a, 0) == self.batch_size and cnp.PyArray_DIM(a, 1) == self.D and cnp.PyArray_STRIDE(a, 1) == self.itemsize:
-                        data, stride = <char *>cnp.PyArray_DATA(a), cnp.PyArray_STRIDE(a, 0)
-                        for b in range(self.batch_size):
-                            self.rows[b] = data + b * stride
-                        return 0
-        cdef int row = self.convert(x)
-        self.point(self.x)
+        a = <cnp.ndarray>x
+        typenum, data = cnp.PyArray_TYPE(a), <char *>cnp.PyArray_DATA(a)
+        if self.takes_ids:
+            if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != B or (typenum != cnp.NPY_INT64 and typenum != cnp.NPY_INT32):
+                return self.convert(x)
+            for b in range(B):
+                data = <char *>cnp.PyArray_GETPTR1(a, b)
+                self.ids[b] = (<int64_t *>data)[0] if typenum == cnp.NPY_INT64 else (<int32_t *>data)[0]
+                if not 0 <= self.ids[b] < self.ids_end:
+                    self.checked_id(self.ids[b])
+            return 0
+        row = cnp.PyArray_NDIM(a) == 1
+        if row:
+            if B != 1 or cnp.PyArray_DIM(a, 0) != self.D:
+                return self.convert(x)
+            stride, to_next = 0, cnp.PyArray_STRIDE(a, 0)
+        else:
+            if cnp.PyArray_NDIM(a) != 2 or cnp.PyArray_DIM(a, 0) != B or cnp.PyArray_DIM(a, 1) != self.D:
+                return self.convert(x)
+            stride, to_next = cnp.PyArray_STRIDE(a, 0), cnp.PyArray_STRIDE(a, 1)
+        if typenum == self.typenum and to_next == self.itemsize:
+            for b in range(B):
+                self.rows[b] = data + b * stride
+        elif typenum == cnp.NPY_FLOAT32 or typenum == cnp.NPY_FLOAT64:
+            self.copy(data, stride, to_next, typenum)
+            self.point(self.x)
+        else:
+            return self.convert(x)
         return row
+
+    cdef void copy(self, const char *data, Py_ssize_t stride, Py_ssize_t to_next, int typenum) noexcept:
+        """Floats of either size and anywhere into the stream's own buffer."""
+        cdef Py_ssize_t b, d, i
+        cdef double value
+        cdef void *to = cnp.PyArray_DATA(self.x)
+        for b in range(self.batch_size):
+            for d in range(self.D):
+                i = b * stride + d * to_next
+                value = (<const float *>(data + i))[0] if typenum == cnp.NPY_FLOAT32 else (<const double *>(data + i))[0]
+                if self.typenum == cnp.NPY_FLOAT32:
+                    (<float *>to)[b * self.D + d] = <float>value
+                else:
+                    (<double *>to)[b * self.D + d] = value
 
     cdef void point(self, cnp.ndarray a) noexcept:
         cdef Py_ssize_t b
@@ -299,7 +336,10 @@ cdef class Stream:
             for i in range(self.parts):
                 if i > 0:
                     x, y = self.joints[i - 1]
-                    np.copyto(y, self.between[i - 1](x), casting="same_kind")
+                    found = self.between[i - 1](x)
+                    if found.shape != y.shape:
+                        raise ValueError(f"stepper: a layer gave shape {found.shape} for one step; expected {y.shape}")
+                    np.copyto(y, found, casting="same_kind")
                     self.point(y)
                 self.calls[i].turn = self.turn
                 if not self.releases:

@@ -107,6 +107,12 @@ def test_rows_may_lie_anywhere_and_are_converted() -> None:
         np.testing.assert_array_equal(stream.step(given), expected)
     np.testing.assert_array_equal(stream.step(x[::-1, 2]), expected[::-1])
     np.testing.assert_array_equal(stream.step(np.arange(12).reshape(3, 4)), np.arange(12).reshape(3, 4) @ kernel)
+    wide = np.repeat(x[:, 2], 2, axis=1)
+    np.testing.assert_array_equal(stream.step(wide[:, ::2]), expected)
+    np.testing.assert_array_equal(stream.step(wide.astype("float64")[:, ::2]), expected)
+    double = kernels.Stream("float64", 3, 4, [operation("activate", 4)])
+    np.testing.assert_array_equal(double.step(x[:, 2]), x[:, 2])
+    np.testing.assert_array_equal(double.step(x[:, 2].astype("float64").T.copy().T), x[:, 2])
     odd = np.zeros(3 * 4 * 4 + 1, np.uint8)[1:].view("float32").reshape(3, 4)  # not aligned
     odd[...] = x[:, 2]
     np.testing.assert_array_equal(stream.step(odd), expected)
@@ -137,5 +143,18 @@ def test_weights_of_another_shape_dtype_or_kind_are_refused() -> None:
     ):
         with pytest.raises((ValueError, TypeError)):
             kernels.Stream(dtype, 1, columns, [wrong])
+    for columns, operations in (
+        (3, []),
+        (3, [operation("softmax", 4)]),
+        (3, [operation("mask", 4)]),
+        (None, [operation("activate", 3)]),
+        (3, [operation("embed", 4)]),
+    ):
+        with pytest.raises(ValueError, match=r"does not fit|needs operations"):
+            kernels.Stream("float32", 1, columns, operations)
+    unmade = kernels.Stream.__new__(kernels.Stream)
+    for use in (lambda: unmade.step(np.zeros(0, "float32")), unmade.reset, lambda: unmade.state):
+        with pytest.raises(TypeError):
+            use()
     with pytest.raises(TypeError):
         kernels.forward(dense, case.x)

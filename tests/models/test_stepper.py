@@ -134,11 +134,12 @@ def test_ids_go_through_an_embedding() -> None:
             y = stepper.step(one)
             np.testing.assert_array_equal(y.reshape(-1), expected[t])
             assert y.shape == ((11,) if np.ndim(one) == 0 else (1, 11))
-    for wrong in (-1, 11, 2**70):
+    for wrong in (-1, 11, 2**70, np.int32(-3), np.array([11]), np.array([11], "int32"), [np.inf], np.uint64(2**63)):
         with pytest.raises(ValueError, match=r"Embedding 'embedding.*' expects ids in \[0, 11\); received"):
             stepper.step(wrong)
-    with pytest.raises(ValueError, match=r"ids must be whole numbers; received \[0.5\]"):
-        stepper.step([0.5])
+    for wrong in ([0.5], [np.nan]):
+        with pytest.raises(ValueError, match=r"ids must be whole numbers; received \["):
+            stepper.step(wrong)
     with pytest.raises(ValueError, match=r"x must have shape \(1,\) or \(\); received \(2,\)"):
         stepper.step([1, 2])
 
