@@ -74,7 +74,7 @@ STREAMS = """
 from types import SimpleNamespace
 
 def operation(kind, columns, **options):
-    plain = {"activation": "tanh", "recurrent_activation": "sigmoid", "skipped": "zero", "mask_zero": 1, "mask_value": 0}
+    plain = {"activation": "tanh", "recurrent_activation": "tanh", "skipped": "zero", "mask_zero": 1, "mask_value": 0}
     return SimpleNamespace(kind=kind, columns=columns, name=kind, **plain, **options)
 
 for batch, features, units in ((1, 1, 1), (1, 7, 15), (1, 17, 33), (2, 3, 5), (3, 16, 64), (5, 65, 70)):
