@@ -72,7 +72,7 @@ ALWAYS_INLINE void FN(stream_stage)(const struct FN(stream_shape) c, const int s
         ptrdiff_t p = (backwards ? groups - 1 - i : i) * TOGETHER;
         const ptrdiff_t first = p, end = p + TOGETHER < l->panels ? p + TOGETHER : l->panels;
         if (end - p == TOGETHER) FN(stream_panels)(TOGETHER, c, second, w, l, p, x, h, u->z), p = end;
-        if (end - p >= 2) FN(stream_panels)(2, c, second, w, l, p, x, h, u->z), p += 2;
+        if (TOGETHER > 2 && end - p >= 2) FN(stream_panels)(2, c, second, w, l, p, x, h, u->z), p += 2;
         if (end > p) FN(stream_panels)(1, c, second, w, l, p, x, h, u->z);
         maths(u, l, first, end, op->activation, op->recurrent_activation);
     }
