@@ -96,8 +96,8 @@ cdef class Stream:
     cdef uint64_t seen
     cdef const void **rows
     cdef int64_t *ids
-    cdef object y_row
-    cdef cnp.ndarray x, y           # own buffers: [B,D], [B,N] and its only row [N]
+    cdef cnp.ndarray x, y           # own buffers, [B,D] and [B,N]
+    cdef object y_row               # [N]
     cdef list operations, between, joints, kept, holders, weights
     cdef object dtype
     cdef tuple shape                # of x
@@ -120,13 +120,14 @@ cdef class Stream:
         self.takes_ids, self.ids_end = columns is None, 0
         before = columns
         for o in self.operations:
-            if (o.kind == "embed") != (before is None) or (o.kind in ("mask", "activate", "softmax") and o.columns != before):
+            keeps = o.kind in ("mask", "activate", "softmax")
+            if (o.kind == "embed") != (before is None) or (keeps and o.columns != before):
                 raise ValueError(f"{o.name}: {o.kind!r} with {o.columns} columns does not fit on {before}")
             before = o.columns
         if not self.operations:
             raise ValueError("a stream needs operations")
         self.D = 1 if columns is None else columns
-        self.shape = (batch_size,) if columns is None else (batch_size, columns)
+        self.shape = (self.batch_size, self.D)[:1 if columns is None else 2]
         self.N = self.operations[len(self.operations) - 1].columns
         self.between = [o.function for o in self.operations if o.kind == "call"]
         self.parts = len(self.between) + 1
@@ -180,7 +181,8 @@ cdef class Stream:
                 elif o.kind == "mask":
                     op.mask_value = o.mask_value
                 elif o.kind == "cell":
-                    op.recurrent_activation, op.masking = activation_of(o.recurrent_activation), stream_masking[o.skipped]
+                    op.recurrent_activation = activation_of(o.recurrent_activation)
+                    op.masking = stream_masking[o.skipped]
                     states = [aligned_zeros((2, B, ld), self.dtype) for _ in range(FR_MAX_STATES)]
                     for i in range(FR_MAX_STATES):
                         op.kept[i] = cnp.PyArray_DATA(<cnp.ndarray>states[i])
@@ -203,6 +205,8 @@ cdef class Stream:
         cdef Py_ssize_t columns = self.D
         cdef uint64_t seen = versions
         cdef double flops = 0
+        cdef Packed cell
+        cdef PackedDense dense
         held = []
         for o in self.operations:
             if o.kind == "call":
@@ -214,14 +218,14 @@ cdef class Stream:
                 op.table = data_of(found, self.typenum, (found.shape[0], o.columns), o.name)
                 self.ids_end = found.shape[0]
             elif o.kind == "cell":
-                found = o.weights()
-                self.check(found, Packed, (<Packed?>found).build, (<Packed>found).typenum, (<Packed>found).D == columns and (<Packed>found).H == o.columns, o)
-                op.packed = (<Packed>found).memory
-                flops += 2.0 * (columns + o.columns) * o.columns * len(found.cell.gates)
+                found = cell = <Packed?>o.weights()
+                self.check(o, cell.build, cell.typenum, cell.D == columns and cell.H == o.columns)
+                op.packed = cell.memory
+                flops += 2.0 * (columns + o.columns) * o.columns * len(cell.cell.gates)
             elif o.kind == "dense":
-                found = o.weights()
-                self.check(found, PackedDense, (<PackedDense?>found).build, (<PackedDense>found).typenum, (<PackedDense>found).D == columns and (<PackedDense>found).N == o.columns, o)
-                op.packed = (<PackedDense>found).memory
+                found = dense = <PackedDense?>o.weights()
+                self.check(o, dense.build, dense.typenum, dense.D == columns and dense.N == o.columns)
+                op.packed = dense.memory
                 flops += 2.0 * columns * o.columns
             held.append(found)
             columns = o.columns
@@ -229,19 +233,25 @@ cdef class Stream:
         self.weights, self.seen = held, seen
         self.releases = self.batch_size * flops > WORTH_RELEASING
 
-    cdef int check(self, found, type, const fr_build *build, int typenum, bint fits, o) except -1:
+    cdef int check(self, o, const fr_build *build, int typenum, bint fits) except -1:
         if build != self.build or typenum != self.typenum or not fits:
             raise ValueError(f"{o.name}: weights of another build, dtype or shape than the stream's")
         return 0
 
     # steps
 
+    cdef inline int idle(self) except -1:
+        if self.busy:
+            raise RuntimeError("stepper: a step is under way in another thread; threads make a stepper each")
+        return 0
+
     cdef int convert(self, x) except -1:
         """Whatever holds numbers, into `ids`, or into the stream's own buffer and `rows` at that."""
         try:
             a = np.asarray(x)
         except ValueError:
-            raise ValueError(f"stepper: x must be an array of shape {self.expected()}; received nested lists of unequal lengths") from None
+            raise ValueError(
+                f"stepper: x must have shape {self.expected()}; received nested lists of unequal lengths") from None
         cdef bint row = a.ndim < len(self.shape)
         if a.dtype.kind not in "fiub":
             raise TypeError(f"stepper: x must hold numbers; received {a.dtype}")
@@ -281,7 +291,9 @@ cdef class Stream:
         a = <cnp.ndarray>x
         typenum, data = cnp.PyArray_TYPE(a), <char *>cnp.PyArray_DATA(a)
         if self.takes_ids:
-            if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != B or (typenum != cnp.NPY_INT64 and typenum != cnp.NPY_INT32):
+            if cnp.PyArray_NDIM(a) != 1 or cnp.PyArray_DIM(a, 0) != B:
+                return self.convert(x)
+            if typenum != cnp.NPY_INT64 and typenum != cnp.NPY_INT32:
                 return self.convert(x)
             for b in range(B):
                 data = <char *>cnp.PyArray_GETPTR1(a, b)
@@ -316,7 +328,10 @@ cdef class Stream:
         for b in range(self.batch_size):
             for d in range(self.D):
                 i = b * stride + d * to_next
-                value = (<const float *>(data + i))[0] if typenum == cnp.NPY_FLOAT32 else (<const double *>(data + i))[0]
+                if typenum == cnp.NPY_FLOAT32:
+                    value = (<const float *>(data + i))[0]
+                else:
+                    value = (<const double *>(data + i))[0]
                 if self.typenum == cnp.NPY_FLOAT32:
                     (<float *>to)[b * self.D + d] = <float>value
                 else:
@@ -330,25 +345,23 @@ cdef class Stream:
     cdef int run_parts(self, fr_stream_call *last) except -1:
         """The same as one call of C, with Python functions between, or with the GIL released."""
         cdef const fr_functions *f = self.functions
+        cdef fr_stream_call *call
         cdef int i
-        self.busy = True
-        try:
-            for i in range(self.parts):
-                if i > 0:
-                    x, y = self.joints[i - 1]
-                    found = self.between[i - 1](x)
-                    if found.shape != y.shape:
-                        raise ValueError(f"stepper: a layer gave shape {found.shape} for one step; expected {y.shape}")
-                    np.copyto(y, found, casting="same_kind")
-                    self.point(y)
-                self.calls[i].turn = self.turn
-                if not self.releases:
-                    f.stream(&self.calls[i] if i + 1 < self.parts else last)
-                    continue
+        for i in range(self.parts):
+            if i > 0:
+                x, y = self.joints[i - 1]
+                found = self.between[i - 1](x)
+                if found.shape != y.shape:
+                    raise ValueError(f"stepper: a layer gave shape {found.shape} for one step; expected {y.shape}")
+                np.copyto(y, found, casting="same_kind")
+                self.point(y)
+            call = &self.calls[i] if i + 1 < self.parts else last
+            call.turn = self.turn
+            if self.releases:
                 with nogil:
-                    f.stream(&self.calls[i] if i + 1 < self.parts else last)
-        finally:
-            self.busy = False
+                    f.stream(call)
+            else:
+                f.stream(call)
         return 0
 
     def step(self, x, out=None):
@@ -367,27 +380,30 @@ cdef class Stream:
         Raises:
             ValueError: if x or out has another shape, or an id lies outside the Embedding.
             TypeError: if x holds no numbers, or out is no array of the dtype.
-            RuntimeError: if another thread is in the middle of a step of the same stepper.
+            RuntimeError: if another thread is in the middle of a step of this stepper.
         """
         cdef fr_stream_call call
         cdef fr_stream_call *last
         cdef int row
-        if self.busy:
-            raise RuntimeError("stepper: a step is under way in another thread; make a stepper for each")
-        if self.seen != versions:
-            self.bind()
-        row = self.take(x)
-        last = &self.calls[self.parts - 1]
-        if out is not None:
-            call = last[0]
-            call.out = self.checked_out(out, row)
-            last = &call
-        last.turn = self.turn
-        if self.parts == 1 and not self.releases:
-            self.functions.stream(last)
-        else:
-            self.run_parts(last)
-        self.turn ^= 1
+        self.idle()
+        self.busy = True
+        try:
+            if self.seen != versions:
+                self.bind()
+            row = self.take(x)
+            last = &self.calls[self.parts - 1]
+            if out is not None:
+                call = last[0]
+                call.out = self.checked_out(out, row)
+                last = &call
+            if self.parts == 1 and not self.releases:
+                last.turn = self.turn
+                self.functions.stream(last)
+            else:
+                self.run_parts(last)
+            self.turn ^= 1
+        finally:
+            self.busy = False
         if out is not None:
             return out
         return self.y_row if row else self.y
@@ -398,15 +414,10 @@ cdef class Stream:
 
     # states
 
-    cdef int idle(self) except -1:
-        if self.busy:
-            raise RuntimeError("stepper: a step is under way in another thread")
-        return 0
-
     cdef list views(self):
         """One tuple of (batch_size, units) views a recurrent layer."""
-        recurrent = [o for o in self.operations if o.kind == "cell"]
-        return [tuple([a[self.turn, :, :o.columns] for a in arrays[:o.states]]) for o, arrays in zip(recurrent, self.kept)]
+        cells = [o for o in self.operations if o.kind == "cell"]
+        return [tuple([a[self.turn, :, :o.columns] for a in arrays[:o.states]]) for o, arrays in zip(cells, self.kept)]
 
     def reset(self, rows=None):
         """Sets the states to zero: all of them, or those of some rows.
@@ -421,11 +432,16 @@ cdef class Stream:
         if rows is not None:
             chosen = np.atleast_1d(np.asarray(rows))
             if chosen.size == 0 and chosen.dtype.kind == "f":
-                return
-            good = chosen.shape == (self.batch_size,) if chosen.dtype.kind == "b" else (
-                chosen.dtype.kind in "iu" and chosen.ndim == 1 and bool(((0 <= chosen) & (chosen < self.batch_size)).all()))
+                return  # []
+            if chosen.dtype.kind == "b":
+                good = chosen.shape == (self.batch_size,)
+            else:
+                good = chosen.dtype.kind in "iu" and chosen.ndim == 1
+                good = good and bool(((0 <= chosen) & (chosen < self.batch_size)).all())
             if not good:
-                raise ValueError(f"stepper: rows are numbers in [0, {self.batch_size}), or a mask of {self.batch_size} bools; received {rows!r}")
+                raise ValueError(
+                    f"stepper: rows are numbers in [0, {self.batch_size}), or a mask of {self.batch_size} bools; "
+                    f"received {rows!r}")
             rows = chosen
         for states in self.views():
             for view in states:
@@ -442,17 +458,23 @@ cdef class Stream:
     def state(self, value):
         self.idle()
         views = self.views()
-        recurrent = [o for o in self.operations if o.kind == "cell"]
+        cells = [o for o in self.operations if o.kind == "cell"]
         if not isinstance(value, (list, tuple)) or len(value) != len(views):
-            raise ValueError(f"stepper: state must be a list of one tuple for each of {len(views)} recurrent layers; received {_described(value)}")
+            raise ValueError(
+                f"stepper: state must be a list with a tuple for each of {len(views)} recurrent layers; "
+                f"received {_described(value)}")
         found = []
-        for o, states, given in zip(recurrent, views, value):
+        for o, states, given in zip(cells, views, value):
             if not isinstance(given, (list, tuple)) or len(given) != len(states):
-                raise ValueError(f"stepper: the state of {o.name} must be a tuple of {len(states)} arrays; received {_described(given)}")
+                raise ValueError(
+                    f"stepper: the state of {o.name} must be a tuple of {len(states)} arrays; "
+                    f"received {_described(given)}")
             for view, array in zip(states, given):
                 a = np.asarray(array)
                 if a.dtype.kind not in "fiub" or a.shape != view.shape:
-                    raise ValueError(f"stepper: every state of {o.name} must hold numbers of shape {view.shape}; received {a.dtype} of shape {a.shape}")
+                    raise ValueError(
+                        f"stepper: every state of {o.name} must hold numbers of shape {view.shape}; "
+                        f"received {a.dtype} of shape {a.shape}")
                 found.append((view, a.astype(self.dtype)))
         for view, a in found:
             view[...] = a

@@ -45,8 +45,8 @@ class Stepper(kernels.Stream):
     nothing. A row whose step is masked, by Masking or by an Embedding with `mask_zero`, keeps its states and repeats
     its last output, as in a padded sequence. Layers that are `stateful` keep their states apart from the stepper's.
 
-    A stepper serves one thread at a time; threads make one each. It does not pickle, its `state` does. A forked child
-    goes on with a copy.
+    A stepper takes the model's layers as they are when it is made. It serves one thread at a time; threads make one
+    each. It does not pickle, its `state` does. A forked child goes on with a copy.
 
     Attributes:
         batch_size: rows of a step.

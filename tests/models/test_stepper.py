@@ -163,6 +163,9 @@ def test_masked_steps_are_skipped_row_by_row(cell: Callable[..., Any], zero: boo
     x = floats(4, 9, 5) * (ids > 0)[..., None]
     assert_steps_are_predictions(stack(layers.Masking(), cell(6, **options), cell(3)), x)
     assert_steps_are_predictions(stack(layers.Masking(), cell(6, **options), cell(3)), x[:1])
+    x[ids == 0] = 2
+    for parts in ([], [Dense(3)], [Dense(3), cell(4, **options)]):
+        assert_steps_are_predictions(stack(layers.Masking(2.0), *parts), x)
 
 
 def test_dropout_and_regularizers_change_nothing() -> None:
