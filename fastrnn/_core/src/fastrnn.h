@@ -97,7 +97,7 @@ struct fr_stream_op {
     const void *table;                       /* EMBED: [rows, N] */
     int mask_zero;                           /* EMBED: id 0 skips the row */
     double mask_value;                       /* MASK: a row that holds nothing else is skipped, and zero from here on */
-    void *y;                                 /* [B][ld], zeros at first; cells with states need it for FR_SKIPPED_IS_ZERO alone */
+    void *y;                                 /* [B][ld], zeros at first; in cells with states it stays so */
 };
 
 struct fr_stream_call {

@@ -79,7 +79,8 @@ static const struct FN(step_functions) CELL_FN(_step) = { CELL_FN(_forward_rows)
             struct FN(unit) v = FN(unit_of_row)(u, l, p, k);                                          \
             function(&v, activation, recurrent);                                                      \
         }
-static void CELL_FN(_forward_units)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1, int activation, int recurrent)
+static void CELL_FN(_forward_units)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1,
+                                   int activation, int recurrent)
 {
     if (activation == FR_TANH && recurrent == FR_SIGMOID) {
         UNITS_OF(CELL_FN(_forward), FR_TANH, FR_SIGMOID)
@@ -88,7 +89,8 @@ static void CELL_FN(_forward_units)(const struct FN(unit) *u, const struct FN(la
     }
 }
 #if defined(CELL_HAS_PREPARE)
-static void CELL_FN(_prepare_units)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1, int activation, int recurrent)
+static void CELL_FN(_prepare_units)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1,
+                                   int activation, int recurrent)
 {
     UNITS_OF(CELL_FN(_prepare), activation, recurrent)
 }

@@ -63,7 +63,8 @@ struct FN(step_functions) {
     FN(rows_function) forward, backward, prepare, prepare_backward;
 };
 
-typedef void (*FN(units_function))(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1, int activation, int recurrent);
+typedef void (*FN(units_function))(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1,
+                                   int activation, int recurrent);
 struct FN(unit_functions) {
     FN(units_function) forward, prepare;
 };
