@@ -144,7 +144,7 @@ cdef class Stream:
         free(self.ops)
 
     def __reduce__(self):
-        raise TypeError("a stepper is bound to memory and cannot be pickled or copied: keep its `state` and make another")
+        raise TypeError("a stepper is bound to memory and does not pickle or copy: keep its `state` and make another")
 
     cdef void *hold(self, shape, dtype):
         held = aligned_zeros(shape, dtype)

@@ -2,8 +2,8 @@
  * sequences and every output is the same chain of multiply-adds, so the bits are those of a whole sequence.
  *
  * One row is what counts. Each vector of gates is one chain, and the processor can have eight or more under way:
- * several panels are taken at once, through x and through h without leaving the registers. More rows go through the tiles of
- * gemm.h. */
+ * several panels are taken at once, through x and through h without leaving the registers. More rows go through the
+ * tiles of gemm.h. */
 
 _Static_assert(4 * VW <= 64, "fr_stream_ld covers every panel");
 
@@ -19,7 +19,7 @@ static inline REAL *FN(stream_y)(const struct fr_stream_op *op, ptrdiff_t b)
     return (REAL *)op->y + b * fr_stream_ld(op->N);
 }
 
-/* Unit 0 of row b. A dense layer keeps nothing: y is its state after the step. What a cell has not is never followed. */
+/* Unit 0 of row b. A dense layer keeps nothing, y is its state after; what a cell has not is never followed. */
 static struct FN(unit) FN(stream_unit)(const struct fr_stream_call *s, const struct fr_stream_op *op, int kept,
                                        ptrdiff_t b, REAL *gates, ptrdiff_t slot)
 {
