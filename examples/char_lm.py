@@ -190,13 +190,14 @@ def write(model: models.Model, prompt: bytes, length: int, temperature: float, s
     A temperature below 1 prefers what is likely, one above 1 what is not.
     """
     rng = np.random.default_rng(seed)
-    text = bytearray(prompt)
-    model.reset_state()
-    p = model.predict_on_batch(np.array([list(prompt)]))[0, -1]
+    text, p = bytearray(prompt), np.full(ALPHABET, 1 / ALPHABET)
+    stepper = model.stepper()
+    for character in prompt:
+        p = stepper.step(character)
     for _ in range(length):
         p = p.astype(np.float64) ** (1 / temperature)
         text.append(rng.choice(ALPHABET, p=p / p.sum()))
-        p = model.predict_on_batch(np.array([[text[-1]]]))[0, -1]
+        p = stepper.step(text[-1])
     return text.decode(errors="replace")
 
 

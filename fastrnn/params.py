@@ -15,7 +15,6 @@ else writes into the gradient: once somebody has asked for the array (`Parameter
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -23,8 +22,8 @@ import numpy as np
 
 from . import threads
 from ._core import kernels
+from ._core.kernels import next_version
 
-_versions = itertools.count(1)
 FLOAT_DTYPES = ("float32", "float64")
 
 
@@ -36,11 +35,11 @@ class Block:
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
         self.gradients = np.zeros_like(values)
-        self.version = next(_versions)
+        self.version = next_version()
 
     def changed(self) -> None:
         """Whoever wrote into `values` calls this afterwards: packed copies of the old values are no longer used."""
-        self.version = next(_versions)
+        self.version = next_version()
 
     def __getstate__(self) -> np.ndarray:
         return self.values

@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 def test_examples_run_in_order_in_one_session(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     session: dict = {"__name__": "readme"}
     for number, block in enumerate(blocks):
         exec(compile(block, f"README.md example {number + 1}", "exec"), session)

@@ -10,7 +10,8 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 cnp.import_array()
@@ -555,3 +556,4 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
 
 
 include "elementwise.pxi"
+include "streams.pxi"

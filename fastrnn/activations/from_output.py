@@ -90,6 +90,8 @@ class Elu(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
+        if self.alpha == 1:
+            return _in_c("elu", x)
         return np.where(x > 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
@@ -120,7 +122,7 @@ class Selu(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return self.SCALE * np.where(x > 0, x, self.ALPHA * np.expm1(np.minimum(x, 0)))
+        return _in_c("selu", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * np.where(y > 0, self.SCALE, y + self.SCALE * self.ALPHA)
@@ -133,7 +135,7 @@ class Softplus(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+        return _in_c("softplus", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return -dy * np.expm1(-y)
@@ -146,7 +148,7 @@ class Softsign(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return x / (1 + np.abs(x))
+        return _in_c("softsign", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * np.square(1 - np.abs(y))
@@ -159,7 +161,7 @@ class Exponential(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.exp(x)
+        return _in_c("exponential", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * y
@@ -172,7 +174,7 @@ class HardSigmoid(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.clip(x / 6 + 0.5, 0, 1)
+        return _in_c("hard_sigmoid", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * ((y > 0) & (y < 1)) / 6

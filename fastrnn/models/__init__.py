@@ -5,6 +5,16 @@ from __future__ import annotations
 from ..saving import load_model, save_model
 from .model import Model, clone_model, model_from_json
 from .sequential import Sequential
+from .streaming import Stepper
 from .training import NonFiniteLossError
 
-__all__ = ["Model", "NonFiniteLossError", "Sequential", "clone_model", "load_model", "model_from_json", "save_model"]
+__all__ = [
+    "Model",
+    "NonFiniteLossError",
+    "Sequential",
+    "Stepper",
+    "clone_model",
+    "load_model",
+    "model_from_json",
+    "save_model",
+]

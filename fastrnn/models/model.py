@@ -17,6 +17,7 @@ from .compiling import NO_PLANS
 from .graph_config import describe, from_inputs, replay
 from .network import Network
 from .ports import Ports, flatten, is_array, pack
+from .streaming import Stepper, stepper
 from .summary import summary
 from .training import Trainable
 
@@ -277,6 +278,20 @@ class Model(Layer, Trainable):
         plan = self.network.plan(Context(store=StateStore()))
         found = self.network.forward(as_list(x), as_list(mask) or None, plan).masks
         return found if len(found) > 1 else found[0]
+
+    def stepper(self, batch_size: int = 1) -> Stepper:
+        """What takes sequences step by step: for signals that arrive as they are computed on, and for generating.
+
+        For chains of recurrent layers that go forwards, Embedding, Dense, activations, Dropout, Masking, arithmetic
+        with numbers, and TimeDistributed around any other layer. See `Stepper`.
+
+        Args:
+            batch_size: number of streams that go on together.
+
+        Raises:
+            ValueError: if the model cannot be taken step by step, naming the layer, or is not built.
+        """
+        return stepper(self, batch_size)
 
     def label(self, prefix: str = "") -> None:
         """Sets the paths of all layers: their names, behind `prefix`, the names of the models and layers around."""

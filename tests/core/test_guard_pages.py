@@ -70,6 +70,36 @@ for name in kernels.activations:
         kernels.activate(name, guarded(np.ones(n, DTYPE)), isa=ISA)
 """
 
+STREAMS = """
+from types import SimpleNamespace
+
+def operation(kind, columns, **options):
+    plain = {"activation": "tanh", "recurrent_activation": "tanh", "skipped": "zero", "mask_zero": 1, "mask_value": 0}
+    return SimpleNamespace(kind=kind, columns=columns, name=kind, **plain, **options)
+
+for batch, features, units in ((1, 1, 1), (1, 7, 15), (1, 17, 33), (2, 3, 5), (3, 16, 64), (5, 65, 70)):
+    for cell in CELLS:
+        case = draw(rng, cell, batch, 3, features, units).astype(DTYPE)
+        packed = kernels.pack(cell, *map(guarded, case.weights()), isa=ISA)
+        kernel, bias = guarded(rng.normal(size=(units, 9)).astype(DTYPE)), guarded(np.ones(9, DTYPE))
+        dense, table = kernels.pack_dense(kernel, bias, isa=ISA), guarded(np.ones((4, features), DTYPE))
+        states = kernels.cells[cell].states
+        rest = [
+            operation("mask", features),
+            operation("cell", units, weights=lambda: packed, states=states),
+            operation("dense", 9, weights=lambda: dense),
+            operation("activate", 9),
+            operation("softmax", 9),
+        ]
+        stream = kernels.Stream(DTYPE, batch, features, rest, isa=ISA)
+        for t in range(3):
+            stream.step(guarded(case.x[:, t]), out=guarded(np.zeros((batch, 9), DTYPE)))
+        embedding = operation("embed", features, weights=lambda: table)
+        words = kernels.Stream(DTYPE, batch, None, [embedding, *rest], isa=ISA)
+        for id in range(4):
+            words.step(guarded(np.full(batch, id)), out=guarded(np.zeros((batch, 9), DTYPE)))
+"""
+
 
 def run_with(script: str, **names: str) -> None:
     for name, value in names.items():
@@ -87,6 +117,10 @@ pytestmark = [
 @pytest.mark.parametrize("cell", CELLS)
 def test_sequences(cell, dtype, isa):
     run_with(SEQUENCES, CELL=cell, DTYPE=dtype, ISA=isa)
+
+
+def test_streams(dtype, isa):
+    run_with("from kernel_cases import CELLS\n" + STREAMS, DTYPE=dtype, ISA=isa)
 
 
 def test_products_rows_and_activations(dtype, isa):

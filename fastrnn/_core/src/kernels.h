@@ -10,3 +10,4 @@
 #include "pack.h"
 #include "worker.h"
 #include "sequence.h"
+#include "stream.h"

@@ -25,7 +25,7 @@ struct fr_packed {
     int cell, backward;
     ptrdiff_t D, H;
     const struct fr_build *build;
-    void *w, *u, *wt, *ut, *bias;
+    void *w, *u, *wt, *ut, *bias; /* u: NULL in a dense layer */
 };
 #endif
 
@@ -152,7 +152,8 @@ static void FN(pack_body)(void *argument, int thread, int threads)
     const struct FN(layout) *l = &run->l;
     const struct fr_cell_shape *c = l->cell;
     FN(pack_panels)(l, c->x_gates, q->kernel, l->D, fr_share(l->D, thread, threads), fr_share(l->D, thread + 1, threads), run->to->w);
-    FN(pack_panels)(l, c->h_gates, q->recurrent_kernel, l->H, fr_share(l->H, thread, threads), fr_share(l->H, thread + 1, threads), run->to->u);
+    if (q->recurrent_kernel)
+        FN(pack_panels)(l, c->h_gates, q->recurrent_kernel, l->H, fr_share(l->H, thread, threads), fr_share(l->H, thread + 1, threads), run->to->u);
     if (thread == 0) FN(pack_bias)(l, q->bias, run->to->bias);
     if (!q->backward) return;
     const ptrdiff_t p0 = fr_share(l->panels, thread, threads), p1 = fr_share(l->panels, thread + 1, threads);
@@ -167,7 +168,7 @@ static int FN(pack)(const struct fr_pack_call *q, struct fr_packed **packed)
     enum { HEADER = 128 }; /* keeps the arrays on cache lines */
     _Static_assert(sizeof(struct fr_packed) <= HEADER, "the header has its own cache lines");
     const ptrdiff_t columns = 4 * VW;
-    const ptrdiff_t w = l->D * l->depth, u = l->H * l->depth, bias = l->panels * l->gates_row;
+    const ptrdiff_t w = l->D * l->depth, u = q->recurrent_kernel ? l->H * l->depth : 0, bias = l->panels * l->gates_row;
     const ptrdiff_t wt = q->backward ? (q->D + columns - 1) / columns * columns * l->depth : 0;
     const ptrdiff_t ut = q->backward ? (q->H + columns - 1) / columns * columns * l->depth : 0;
     struct fr_packed *to = fr_take(HEADER + (size_t)(w + u + bias + wt + ut) * sizeof(REAL));
@@ -175,7 +176,7 @@ static int FN(pack)(const struct fr_pack_call *q, struct fr_packed **packed)
     REAL *at = (REAL *)((char *)to + HEADER);
     *to = (struct fr_packed){ .cell = q->cell, .backward = q->backward, .D = q->D, .H = q->H, .build = &BUILD };
     to->w = at, at += w;
-    to->u = at, at += u;
+    to->u = q->recurrent_kernel ? at : NULL, at += u;
     to->bias = at, at += bias;
     to->wt = at, at += wt;
     to->ut = at;

@@ -72,6 +72,34 @@ static const struct FN(step_functions) CELL_FN(_step) = {
 static const struct FN(step_functions) CELL_FN(_step) = { CELL_FN(_forward_rows), CELL_FN(_backward_rows), NULL, NULL };
 #endif
 
+/* One row without visits: panels [p0,p1), `u` the address of unit 0. */
+#define UNITS_OF(function, activation, recurrent)                                                     \
+    for (ptrdiff_t p = p0; p < p1; p++)                                                               \
+        for (ptrdiff_t k = 0, lanes = FN(units)(l, p); k < lanes; k += VW) {                          \
+            struct FN(unit) v = FN(unit_of_row)(u, l, p, k);                                          \
+            function(&v, activation, recurrent);                                                      \
+        }
+static void CELL_FN(_forward_units)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1,
+                                   int activation, int recurrent)
+{
+    if (activation == FR_TANH && recurrent == FR_SIGMOID) {
+        UNITS_OF(CELL_FN(_forward), FR_TANH, FR_SIGMOID)
+    } else {
+        UNITS_OF(CELL_FN(_forward), activation, recurrent)
+    }
+}
+#if defined(CELL_HAS_PREPARE)
+static void CELL_FN(_prepare_units)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1,
+                                   int activation, int recurrent)
+{
+    UNITS_OF(CELL_FN(_prepare), activation, recurrent)
+}
+static const struct FN(unit_functions) CELL_FN(_units) = { CELL_FN(_forward_units), CELL_FN(_prepare_units) };
+#else
+static const struct FN(unit_functions) CELL_FN(_units) = { CELL_FN(_forward_units), NULL };
+#endif
+
+#undef UNITS_OF
 #undef WITH_ACTIVATIONS
 #undef CELL_FN
 #undef CELL_HAS_PREPARE

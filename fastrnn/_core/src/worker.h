@@ -75,6 +75,12 @@ struct FN(step_functions) {
     FN(rows_function) forward, backward, prepare, prepare_backward;
 };
 
+typedef void (*FN(units_function))(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t p0, ptrdiff_t p1,
+                                   int activation, int recurrent);
+struct FN(unit_functions) {
+    FN(units_function) forward, prepare;
+};
+
 ALWAYS_INLINE FN(vec) FN(slot)(const struct FN(unit) *u, int i) { return FN(load)(u->z + i * u->slot); }
 ALWAYS_INLINE void FN(set_slot)(const struct FN(unit) *u, int i, FN(vec) v) { FN(store)(u->z + i * u->slot, v); }
 
@@ -98,6 +104,18 @@ ALWAYS_INLINE struct FN(unit) FN(unit_at)(const struct FN(worker) *w, ptrdiff_t 
         u.d[k] = s->d[k] + v->row * s->ld + unit;
     }
     return u;
+}
+
+/* The same of a row that is in no sequence, whose unit 0 is at `u`. */
+ALWAYS_INLINE struct FN(unit) FN(unit_of_row)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t panel, ptrdiff_t lane)
+{
+    const ptrdiff_t unit = panel * l->unit_step + lane;
+    struct FN(unit) v = { .z = u->z + panel * l->gates_row + lane, .slot = l->unit_step };
+    for (int k = 0; k < FR_MAX_KEPT; k++) {
+        v.before[k] = u->before[k] + unit;
+        v.after[k] = u->after[k] + unit;
+    }
+    return v;
 }
 
 /* dy of a visit: its own, and those of the masked steps that repeat its output. */
