@@ -168,7 +168,7 @@ def told(row: dict[str, Any]) -> str:
         return f"{start} grows by {row['growth_mb']:8.1f} MB"
     if "what" in row:
         return f"{start} {row['what']}: {row['value']:.1f} {row['unit']}"
-    times = f"min {row['min_ms']:9.3f} ms  median {row['median_ms']:9.3f} ms"
+    times = f"min {row['min_ms']:9.4g} ms  median {row['median_ms']:9.4g} ms"
     return f"{start} {times}" + (f"  {row['gflops']:6.0f} GFLOP/s" if row["gflops"] else "")
 
 
