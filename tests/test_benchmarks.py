@@ -170,7 +170,7 @@ def test_the_suite_runs_from_end_to_end(tmp_path):
         "--cases",
         "LSTM/tiny,GRU/stream32,memory/GRU",
     ]
-    brief = ["--turns", "1", "--seconds", "0.001", "--out", str(out)]
+    brief = ["--threads", "1", "--turns", "1", "--seconds", "0.001", "--out", str(out)]
     command = [sys.executable, "-m", "benchmarks.run", *options, *brief]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
