@@ -54,4 +54,4 @@ def float_dtype(dtype: Any, what: str = "dtype") -> str:
 def float_array(x: Any) -> np.ndarray:
     """`x` as an array of float32 or float64: these stay what they are, everything else becomes `floatx()`."""
     x = np.asarray(x)
-    return x if x.dtype.name in FLOAT_DTYPES else x.astype(_floatx)
+    return x if x.dtype.char in "fd" else x.astype(_floatx)

@@ -168,8 +168,8 @@ class Loss(Configurable):
         total, _, dy = self._compute(rows, fused=activation is not None, gradient=True)
         axis = getattr(self, "axis", -1)
         if axis != -1:
-            dy = np.moveaxis(dy.reshape(*rows.positions, -1), -1, axis)
-        return total, np.ascontiguousarray(dy).reshape(np.shape(y_pred))
+            dy = np.ascontiguousarray(np.moveaxis(dy.reshape(*rows.positions, -1), -1, axis))
+        return total, dy.reshape(np.shape(y_pred))
 
     def _compute(self, rows: Rows, *, fused: bool, gradient: bool) -> tuple[float, np.ndarray, Any]:
         """The reduced loss, values (P,) without weights, and, if it is wanted, the gradient (P, C) times its factors.
@@ -225,9 +225,11 @@ class Loss(Configurable):
         y_true, y_pred = self.check(y_true, y_pred)
         positions = y_pred.shape[:-1]
         size = math.prod(positions)
+        counted = self._counted(y_true)
         if mask is not None:
             mask = masks.align(mask, positions, f"{self.name}: mask").astype(bool)
-        kept = counted = masks.combine(mask, self._counted(y_true))
+            counted = masks.combine(mask, counted)
+        kept = counted
         weights = None
         if sample_weight is not None:
             weights = masks.align(sample_weight, positions, f"{self.name}: sample_weight").astype(np.float64)
@@ -247,6 +249,8 @@ class Loss(Configurable):
 
     def _classes_last(self, a: np.ndarray) -> np.ndarray:
         axis = getattr(self, "axis", -1)
+        if axis == -1 and a.ndim:
+            return a
         if not -a.ndim <= axis < a.ndim:
             raise ValueError(f"{self.name}: axis {axis} does not exist in an array of shape {a.shape}")
         return np.moveaxis(a, axis, -1)

@@ -118,6 +118,15 @@ class RowMetric(Mean):
         raise NotImplementedError
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
+        if sample_weight is None:  # every sample has the same number of steps, so the mean is that of all values
+            y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+            check_batch(y_true, y_pred, str(self.name))
+            if y_pred.size:
+                values = np.asarray(self.values(y_true, y_pred))
+                total = np.count_nonzero(values) if values.dtype == bool else values.sum(dtype=np.float64)
+                self.total += float(total) * len(values) / values.size
+                self.count += len(values)
+            return
         rows = select_rows(y_true, y_pred, sample_weight, str(self.name))
         if rows.y_pred.size:
             self._add(np.asarray(self.values(rows.y_true, rows.y_pred)), rows.weights / rows.steps)
@@ -157,8 +166,7 @@ def select_rows(y_true: Any, y_pred: Any, sample_weight: Any, what: str) -> Rows
         ValueError: naming `what`, if batch or weights do not fit.
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    if y_true.shape[:1] != y_pred.shape[:1] or not y_pred.ndim:
-        raise ValueError(f"{what}: y_true has shape {y_true.shape}, y_pred has shape {y_pred.shape}")
+    check_batch(y_true, y_pred, what)
     if sample_weight is None:
         return Rows(y_true, y_pred, np.ones(len(y_pred)), 1)
     positions = y_pred.shape[: max(1, y_pred.ndim - 1)]
@@ -167,6 +175,12 @@ def select_rows(y_true: Any, y_pred: Any, sample_weight: Any, what: str) -> Rows
         raise ValueError(f"{what}: y_true has shape {y_true.shape}, its weights or mask have shape {weights.shape}")
     kept = weights != 0
     return Rows(y_true[kept], y_pred[kept], weights[kept], math.prod(weights.shape[1:]))
+
+
+def check_batch(y_true: np.ndarray, y_pred: np.ndarray, what: str) -> None:
+    """Raises ValueError, naming `what`, unless targets and predictions are of as many samples."""
+    if y_true.shape[:1] != y_pred.shape[:1] or not y_pred.ndim:
+        raise ValueError(f"{what}: y_true has shape {y_true.shape}, y_pred has shape {y_pred.shape}")
 
 
 def _weights(sample_weight: Any, positions: tuple[int, ...], what: str) -> np.ndarray:

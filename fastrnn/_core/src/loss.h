@@ -5,6 +5,7 @@
  * targets, s the factor of the row: its weight over the divisor of the call. The gradient is s times the row's slope. */
 #ifndef FASTRNN_LOSS_SHARED
 #define FASTRNN_LOSS_SHARED
+#include <math.h>
 
 enum fr_loss {
     /* f(y, p), averaged over the row */
@@ -365,22 +366,41 @@ struct FN(argmax_run) {
     int64_t *where;
 };
 
+/* One pass: each lane keeps its largest number and where it met it first; then the lanes are compared. */
+static ptrdiff_t FN(row_argmax)(const REAL *x, ptrdiff_t n)
+{
+    FN(vec) best = FN(splat)(-(REAL)INFINITY);
+    FN(ivec) where = { 0 }, here = FN(lane_numbers)(), strange = { 0 };
+    ptrdiff_t i = 0;
+    for (; i + VW <= n; i += VW, here += VW) {
+        const FN(vec) v = FN(load)(x + i);
+        const FN(ivec) above = FN(above)(v, best);
+        where = (above & here) | (~above & where);
+        best = FN(select)(above, v, best);
+        strange |= (FN(ivec))(v != v);
+    }
+    ptrdiff_t place = 0;
+    REAL most = -(REAL)INFINITY;
+    for (int k = 0; k < VW; k++)
+        if (best[k] > most || (best[k] == most && most > -(REAL)INFINITY && where[k] < place)) {
+            most = best[k];
+            place = where[k];
+        }
+    int nan = FN(any)(strange);
+    for (; i < n; i++) {
+        if (x[i] > most) { most = x[i]; place = i; }
+        nan |= x[i] != x[i];
+    }
+    for (i = 0; nan && i < n; i++)
+        if (x[i] != x[i]) return i;
+    return place;
+}
+
 static void FN(argmax_body)(void *argument, int thread, int threads)
 {
     const struct FN(argmax_run) *q = argument;
-    for (ptrdiff_t i = fr_share(q->rows, thread, threads); i < fr_share(q->rows, thread + 1, threads); i++) {
-        const REAL *x = q->x + i * q->n;
-        const REAL most = FN(row_max)(x, q->n);
-        const FN(vec) top = FN(splat)(most);
-        ptrdiff_t k = 0;
-        /* the first vector that holds the largest number, or a NaN: neither is below it */
-        while (k + VW <= q->n && !FN(any)(~FN(above)(top, FN(load)(x + k)))) k += VW;
-        while (k < q->n - 1 && x[k] < most) k++;
-        if (!FN(finite_span)(x, q->n))
-            for (ptrdiff_t j = 0; j < q->n; j++)
-                if (x[j] != x[j]) { k = j; break; }
-        q->where[i] = k;
-    }
+    for (ptrdiff_t i = fr_share(q->rows, thread, threads); i < fr_share(q->rows, thread + 1, threads); i++)
+        q->where[i] = FN(row_argmax)(q->x + i * q->n, q->n);
 }
 
 /* where[i]: the first place of the largest number in row i; of the first NaN, if there is one. */
