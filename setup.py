@@ -75,7 +75,7 @@ setup(
         Extension(
             "fastrnn._core.kernels",
             [CORE + "kernels.pyx", SOURCES + "dispatch.c", SOURCES + "memory.c", SOURCES + "threads.c"],
-            depends=[*HEADERS, *glob(CORE + "*.pxi"), CORE + "kernels.pxd"],
+            depends=[*HEADERS, *glob(CORE + "*.px[di]")],
             include_dirs=[CORE, numpy.get_include()],
             define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
             extra_compile_args=COMPILE + EMULATED,

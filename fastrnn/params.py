@@ -7,16 +7,21 @@ a checkpoint is code over one array. A second model over the same layers leaves 
 
 Public arrays are read-only. Whoever writes goes through `Parameter.assign` or `Block.writing`, which give the block a
 new version; packed copies of the weights that the kernels keep are checked against it.
+
+**Gradients of tables.** A batch touches few rows of an embedding. A parameter that is asked to (`track_rows`) notes the
+rows that `add_rows` touches, and clearing and checking its gradient visits these alone. That is exact as long as nobody
+else writes into the gradient: once somebody has asked for the array (`Parameter.gradient`), all of it is visited.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from ._core.kernels import next_version
+from . import threads
+from ._core import kernels
 
 FLOAT_DTYPES = ("float32", "float64")
 
@@ -29,11 +34,11 @@ class Block:
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
         self.gradients = np.zeros_like(values)
-        self.version = next_version()
+        self.version = kernels.next_version()
 
     def changed(self) -> None:
         """Whoever wrote into `values` calls this afterwards: packed copies of the old values are no longer used."""
-        self.version = next_version()
+        self.version = kernels.next_version()
 
     def __getstate__(self) -> np.ndarray:
         return self.values
@@ -49,6 +54,8 @@ class Parameter:
         name: the weight's own name ("kernel", "recurrent_kernel", "bias").
         path: the same with the names of the layers around it ("lstm/kernel"); unique in a model, stable in files.
         trainable: whether optimizers change it. Freezing a layer overrides it (`Layer.trainable`).
+        lazy: whether an update leaves alone the rows of a matrix whose gradient is zero: their values and what the
+            optimizer keeps of them. Otherwise momentum moves them too.
         version: changes whenever the values do.
     """
 
@@ -67,10 +74,26 @@ class Parameter:
         self.name, self.path = name, path or name
         self.shape, self.size, self.dtype = array.shape, array.size, str(array.dtype)
         self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint
+        self.lazy = False
+        self._rows: Any = None
         self._move(Block(array.reshape(-1)), 0)
 
     def _move(self, block: Block, offset: int) -> None:
-        self.block, self.offset = block, offset
+        """Makes this part of `block` the weight's memory, and the views that `values` and `gradient` give."""
+        self.block, self.offset, stop = block, offset, offset + self.size
+        self._values = block.values[offset:stop].reshape(self.shape)
+        self._values.flags.writeable = False
+        self._gradient = block.gradients[offset:stop].reshape(self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has gradients of zero, so that what is known of their rows starts anew."""
+        kept = {name: value for name, value in vars(self).items() if name not in ("_values", "_gradient")}
+        return {**kept, "_rows": self._rows is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._rows = kernels.Rows(self.shape[0]) if state["_rows"] else None
+        self._move(self.block, self.offset)
 
     @property
     def version(self) -> int:
@@ -79,19 +102,41 @@ class Parameter:
     @property
     def values(self) -> np.ndarray:
         """A read-only view of the current values."""
-        view = self.block.values[self.offset : self.offset + self.size].reshape(self.shape)
-        view.flags.writeable = False
-        return view
+        return self._values
 
     @property
     def gradient(self) -> np.ndarray:
         """A writable view of the gradient: backward passes add into it."""
-        return self.block.gradients[self.offset : self.offset + self.size].reshape(self.shape)
+        self._rows = None
+        return self._gradient
 
     @gradient.setter
     def gradient(self, values: Any) -> None:
         """Makes `weight.gradient += values` possible, which adds in place and then sets the view to itself."""
-        self.gradient[...] = values
+        if values is not self._gradient:
+            self.gradient[...] = values
+
+    def track_rows(self) -> None:
+        """From now on `add_rows` notes which rows of this matrix have a gradient. All of it must be zero by now."""
+        self._rows = kernels.Rows(self.shape[0])
+
+    def untrack_rows(self) -> None:
+        """Called before anything but `add_rows` writes into the gradient: any row may have one from now on."""
+        self._rows = None
+
+    def copy_gradient(self) -> np.ndarray:
+        return self._gradient.copy()
+
+    @property
+    def rows(self) -> Any:
+        """The rows (`kernels.Rows`) outside of which the gradient is zero; None where that is not known."""
+        return self._rows
+
+    def add_rows(self, ids: np.ndarray, dy: np.ndarray) -> None:
+        """gradient[ids[i]] += dy[i], in the order of i: ids (...) and dy (..., E) for a matrix (rows, E)."""
+        if self._rows is not None:
+            self._rows.add(ids)
+        kernels.scatter_add_rows(self._gradient, ids, dy, threads=threads.get_num_threads())
 
     def numpy(self) -> np.ndarray:
         """A copy of the values."""
@@ -139,10 +184,19 @@ def unique(parameters: Iterable[Parameter]) -> list[Parameter]:
 class Segment:
     """A run of neighbouring parameters in one block: flat `values` and `gradients` that may be written."""
 
-    __slots__ = ("block", "start", "stop")
+    __slots__ = ("block", "parameters", "start", "stop")
 
-    def __init__(self, block: Block, start: int, stop: int) -> None:
-        self.block, self.start, self.stop = block, start, stop
+    def __init__(self, first: Parameter) -> None:
+        self.block, self.start, self.stop, self.parameters = first.block, first.offset, first.offset, [first]
+        self.stop += first.size
+
+    def take(self, p: Parameter) -> bool:
+        """Takes `p` in if it lies where this segment ends; says whether it does."""
+        if p.block is not self.block or p.offset != self.stop:
+            return False
+        self.stop += p.size
+        self.parameters.append(p)
+        return True
 
     @property
     def values(self) -> np.ndarray:
@@ -156,14 +210,43 @@ class Segment:
     def size(self) -> int:
         return self.stop - self.start
 
+    def clear_gradients(self) -> None:
+        """Sets the gradients to zero."""
+        for start, stop, p in self._pieces():
+            if p is None:
+                self.block.gradients[start:stop].fill(0)
+            else:
+                p.rows.clear(self.block.gradients[start:stop].reshape(p.shape))
+
+    def gradients_are_finite(self) -> bool:
+        """Whether there is neither NaN nor an infinity in the gradients."""
+        for start, stop, p in self._pieces():
+            piece = self.block.gradients[start:stop]
+            if p is None:
+                finite = kernels.all_finite(piece, threads=threads.get_num_threads())
+            else:
+                finite = p.rows.all_finite(piece.reshape(p.shape))
+            if not finite:
+                return False
+        return True
+
+    def _pieces(self) -> Iterator[tuple[int, int, Parameter | None]]:
+        """Start and stop in the block: of each parameter that knows its rows, with it; of what lies between."""
+        start = self.start
+        for p in self.parameters:
+            if p._rows is not None:
+                if start < p.offset:
+                    yield start, p.offset, None
+                start = p.offset + p.size
+                yield p.offset, start, p
+        if start < self.stop:
+            yield start, self.stop, None
+
 
 def segments(parameters: Sequence[Parameter]) -> list[Segment]:
     """The memory of `parameters`, in their order, neighbours merged: usually one segment for a whole model."""
     found: list[Segment] = []
     for p in unique(parameters):
-        last = found[-1] if found else None
-        if last is not None and last.block is p.block and last.stop == p.offset:
-            last.stop += p.size
-        else:
-            found.append(Segment(p.block, p.offset, p.offset + p.size))
+        if not (found and found[-1].take(p)):
+            found.append(Segment(p))
     return found

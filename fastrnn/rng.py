@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from . import threads
+from ._core import kernels
 
 _lock = threading.Lock()
 _seed = int.from_bytes(os.urandom(8), "little")
@@ -44,6 +47,24 @@ def generator(seed: int, call: int = 0) -> np.random.Generator:
     Source: Philox, in Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3".
     """
     return np.random.Generator(np.random.Philox(key=seed, counter=(0, 0, 0, call)))
+
+
+class Stream(NamedTuple):
+    """Call number `call` of the random stream `seed`: what is dropped depends on both, on the number of the draw and on
+    the place in the array, and on nothing else."""
+
+    seed: int
+    call: int
+
+    def dropout(self, x: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
+        """x / (1 - rate) with probability 1 - rate, else 0; and what `kernels.dropout_gradient` takes."""
+        count = threads.get_num_threads()
+        return kernels.dropout(x, rate, seed=self.seed % 2**64, call=self.call, threads=count)
+
+    def factors(self, shape: tuple[int, ...], dtype: Any, rate: float, draw: int = 0) -> np.ndarray:
+        """1 / (1 - rate) with probability 1 - rate, else 0; every `draw` of a call has numbers of its own."""
+        seed, count = self.seed % 2**64, threads.get_num_threads()
+        return kernels.dropout_factors(shape, dtype, rate, seed=seed, call=self.call, draw=draw, threads=count)
 
 
 def get_state() -> dict[str, Any]:

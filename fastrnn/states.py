@@ -51,13 +51,17 @@ class StateStore:
         entry = self._entry(layer)
         entry.states, entry.resets = states, layer.resets
 
-    def random(self, layer: Any) -> np.random.Generator:
-        """The generator for one call of `layer`: a function of the layer's seed and of how many calls came before."""
+    def stream(self, layer: Any) -> rng.Stream:
+        """What is random in one call of `layer`: a function of the layer's seed and of how many calls came before."""
         if layer.random_seed is None:
             layer.random_seed = rng.new_seed()
         entry = self._entry(layer)
         entry.calls += 1
-        return rng.generator(layer.random_seed, entry.calls)
+        return rng.Stream(layer.random_seed, entry.calls)
+
+    def random(self, layer: Any) -> np.random.Generator:
+        """NumPy's generator for one call of `layer`, in place of `stream`."""
+        return rng.generator(*self.stream(layer))
 
     def reset(self, layer: Any = None) -> None:
         """Forgets the states of `layer`, or of all layers. Random streams run on."""
@@ -104,6 +108,10 @@ class Context:
     input_gradient: bool = True
     store: StateStore = field(default_factory=StateStore)
 
+    def stream(self, layer: Any) -> rng.Stream:
+        """What is random in this call of `layer`."""
+        return self.store.stream(layer)
+
     def random(self, layer: Any) -> np.random.Generator:
-        """The generator of this call of `layer`."""
+        """NumPy's generator for this call of `layer`, in place of `stream`."""
         return self.store.random(layer)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from cases import Case
+from cases import Case, Data, Work
 
 
-def _torch():
+def _torch() -> Any:
     return importlib.import_module("torch")
 
 
@@ -32,55 +32,81 @@ def _from_torch(cell: str, rows: np.ndarray) -> np.ndarray:
     return rows.T
 
 
-def _module(case: Case, data: dict[str, np.ndarray], threads: int):
+def _module(case: Case, data: Data, threads: int) -> Any:
     torch = _torch()
     torch.set_num_threads(threads)
     module = {"LSTM": torch.nn.LSTM, "GRU": torch.nn.GRU, "SimpleRNN": torch.nn.RNN}[case.cell](
-        case.sizes[2], case.sizes[3], batch_first=True
+        case.sizes[2], case.sizes[3], batch_first=True, bidirectional=case.directions == 2
     )
-    bias = np.atleast_2d(data["bias"])
-    rows = [bias[0], bias[1] if len(bias) == 2 else np.zeros_like(bias[0])]
-    values = [_to_torch(case.cell, a) for a in (data["kernel"], data["recurrent_kernel"], *rows)]
+    values = []
+    for kernel, recurrent_kernel, bias in data.weights:
+        rows = bias if bias.ndim == 2 else np.stack([bias, np.zeros_like(bias)])
+        values += [_to_torch(case.cell, a) for a in (kernel, recurrent_kernel, *rows)]
     with torch.no_grad():
         for parameter, value in zip(module.parameters(), values, strict=True):
             parameter.copy_(torch.from_numpy(value))
     return module
 
 
-def forward(case: Case, data: dict[str, np.ndarray], threads: int) -> Callable[[], list[np.ndarray]]:
-    torch, module = _torch(), _module(case, data, threads)
-    x = torch.from_numpy(data["x"])
+def _call(module: Any, data: Data) -> Any:
+    """The module as a function of x: with row lengths, of a packed sequence, padded again with zeros."""
+    if data.lengths is None:
+        return lambda x: module(x)[0]
+    torch = _torch()
+    rnn, lengths, total = torch.nn.utils.rnn, torch.from_numpy(data.lengths), data.x.shape[1]
 
-    def step() -> list[np.ndarray]:
+    def call(x: Any) -> Any:
+        packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return rnn.pad_packed_sequence(module(packed)[0], batch_first=True, total_length=total)[0]
+
+    return call
+
+
+def forward(case: Case, data: Data, threads: int) -> Work:
+    torch = _torch()
+    call, x = _call(_module(case, data, threads), data), torch.from_numpy(data.x)
+
+    def run() -> np.ndarray:
         with torch.inference_mode():
-            return [module(x)[0].numpy()]
+            return call(x).numpy()
 
-    return step
+    return Work(run, lambda: [run()])
 
 
-def training(case: Case, data: dict[str, np.ndarray], threads: int) -> Callable[[], list[np.ndarray]]:
+def training(case: Case, data: Data, threads: int) -> Work:
     torch, module = _torch(), _module(case, data, threads)
-    x, dy = torch.from_numpy(data["x"]).requires_grad_(), torch.from_numpy(data["dy"])
+    call, x, dy = _call(module, data), torch.from_numpy(data.x).requires_grad_(), torch.from_numpy(data.dy)
 
-    def step() -> list[np.ndarray]:
+    def run() -> Any:
         module.zero_grad()
         x.grad = None
-        y = module(x)[0]
+        y = call(x)
         y.backward(dy)
-        w, u, b, c = (parameter.grad for parameter in module.parameters())
-        return [y.detach(), x.grad, w, u, b, c]
+        return y
 
-    step.keras_layout = (
-        lambda out: [  # type: ignore[attr-defined]
-            np.asarray(out[0]),
-            np.asarray(out[1]),
-            _from_torch(case.cell, np.asarray(out[2])),
-            _from_torch(case.cell, np.asarray(out[3])),
-            _biases(case, [_from_torch(case.cell, np.asarray(b)) for b in out[4:]]),
-        ]
-    )
-    return step
+    def results() -> list[np.ndarray]:
+        found = [run().detach().numpy(), x.grad.numpy()]
+        gradients = [_from_torch(case.cell, parameter.grad.numpy()) for parameter in module.parameters()]
+        for at in range(0, len(gradients), 4):  # of one direction: kernel, recurrent kernel, bias of each
+            dw, du, db, db_recurrent = gradients[at : at + 4]
+            found += [dw, du, np.stack([db, db_recurrent]) if case.cell == "GRU" else db]
+        return found
+
+    return Work(run, results)
 
 
-def _biases(case: Case, rows: list[np.ndarray]) -> np.ndarray:
-    return np.stack(rows) if case.cell == "GRU" else rows[0]
+def step(case: Case, data: Data, threads: int) -> Work:
+    torch, module = _torch(), _module(case, data, threads)
+    inputs = [torch.from_numpy(data.x[:, t : t + 1]) for t in range(data.x.shape[1])]
+    state: list[Any] = [None]
+
+    def run(x: Any = inputs[0]) -> Any:
+        with torch.inference_mode():
+            y, state[0] = module(x, state[0])
+        return y
+
+    def results() -> list[np.ndarray]:
+        state[0] = None
+        return [np.concatenate([run(x).numpy() for x in inputs], axis=1)]
+
+    return Work(run, results)

@@ -27,6 +27,50 @@ class Packed:
 
 class Tape: ...
 
+class Forward:
+    packed: Packed
+    sequence: Array | None
+    last: Array
+    final_state: tuple[Array, ...]
+    tape: Tape | None
+    def __init__(
+        self,
+        packed: Packed,
+        x: Array,
+        initial_state: Sequence[Array | None] | None = None,
+        mask: Array | None = None,
+        *,
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
+        go_backwards: bool = False,
+        original_time: bool = False,
+        zero_output_for_mask: bool = False,
+        return_sequences: bool = True,
+        record: bool = False,
+        input_dropout: Array | None = None,
+        recurrent_dropout: Array | None = None,
+        out: Array | None = None,
+    ) -> None: ...
+
+class Backward:
+    dx: Array | None
+    dinitial: tuple[Array, ...]
+    def __init__(
+        self,
+        packed: Packed,
+        tape: Tape,
+        dsequence: Array | None = None,
+        dlast: Array | None = None,
+        dfinal: Sequence[Array | None] | None = None,
+        *,
+        dkernel: Array | None = None,
+        drecurrent_kernel: Array | None = None,
+        dbias: Array | None = None,
+        input_gradient: bool = True,
+    ) -> None: ...
+
+def run_forward(first: Forward, second: Forward | None = None, *, threads: int = 1) -> None: ...
+def run_backward(first: Backward, second: Backward | None = None, *, threads: int = 1) -> None: ...
 def config() -> dict[str, Any]: ...
 def pack(
     cell: str,
@@ -39,35 +83,9 @@ def pack(
     threads: int = 1,
 ) -> Packed: ...
 def forward(
-    packed: Packed,
-    x: Array,
-    initial_state: Sequence[Array | None] | None = None,
-    mask: Array | None = None,
-    *,
-    activation: str = "tanh",
-    recurrent_activation: str = "sigmoid",
-    go_backwards: bool = False,
-    original_time: bool = False,
-    zero_output_for_mask: bool = False,
-    return_sequences: bool = True,
-    record: bool = False,
-    input_dropout: Array | None = None,
-    recurrent_dropout: Array | None = None,
-    threads: int = 1,
+    *args: Any, threads: int = 1, **options: Any
 ) -> tuple[Array | None, tuple[Array, ...], Array, Tape | None]: ...
-def backward(
-    packed: Packed,
-    tape: Tape,
-    dsequence: Array | None = None,
-    dlast: Array | None = None,
-    dfinal: Sequence[Array | None] | None = None,
-    *,
-    dkernel: Array | None = None,
-    drecurrent_kernel: Array | None = None,
-    dbias: Array | None = None,
-    input_gradient: bool = True,
-    threads: int = 1,
-) -> tuple[Array | None, tuple[Array, ...]]: ...
+def backward(*args: Any, threads: int = 1, **options: Any) -> tuple[Array | None, tuple[Array, ...]]: ...
 def product(
     a: Array,
     b: Array,
@@ -80,11 +98,76 @@ def product(
     threads: int = 1,
     isa: str | None = None,
 ) -> Array: ...
-def gather_rows(table: Array, ids: Array) -> Array: ...
-def scatter_add_rows(gradient: Array, ids: Array, dy: Array) -> None: ...
-def column_sum(a: Array, out: Array) -> None: ...
-def activate(name: str, x: Array, isa: str | None = None) -> Array: ...
-def softmax(x: Array, isa: str | None = None) -> Array: ...
+
+# elementwise.pxi
+
+losses: tuple[str, ...]
+steps: dict[str, tuple[int, int]]
+
+def activate(name: str, x: Array, isa: str | None = None, *, threads: int = 1) -> Array: ...
+def softmax(x: Array, *, out: Array | None = None, threads: int = 1, isa: str | None = None) -> Array: ...
+def argmax_rows(x: Array, *, threads: int = 1, isa: str | None = None) -> Array: ...
+def loss(
+    name: str,
+    y_true: Array,
+    y_pred: Array,
+    *,
+    kept: Array | None = None,
+    weights: Array | None = None,
+    divisor: float = 1,
+    gradient: bool = True,
+    smoothing: float = 0,
+    epsilon: float = 0,
+    delta: float = 1,
+    threads: int = 1,
+    isa: str | None = None,
+) -> tuple[float, Array, Any, int]: ...
+def dropout(
+    x: Array, rate: float, *, seed: int, call: int, draw: int = 0, threads: int = 1, isa: str | None = None
+) -> tuple[Array, Array]: ...
+def dropout_gradient(dy: Array, kept: Array, rate: float, *, threads: int = 1, isa: str | None = None) -> Array: ...
+def dropout_factors(
+    shape: tuple[int, ...],
+    dtype: Any,
+    rate: float,
+    *,
+    seed: int,
+    call: int,
+    draw: int = 0,
+    threads: int = 1,
+    isa: str | None = None,
+) -> Array: ...
+def gather_rows(table: Array, ids: Array, *, threads: int = 1, isa: str | None = None) -> Array: ...
+def scatter_add_rows(gradient: Array, ids: Array, dy: Array, *, threads: int = 1, isa: str | None = None) -> None: ...
+
+class Rows:
+    rows: int
+    def __init__(self, rows: int) -> None: ...
+    def __len__(self) -> int: ...
+    @property
+    def ids(self) -> Array: ...
+    def add(self, ids: Array) -> None: ...
+    def clear(self, table: Array | None = None) -> None: ...
+    def all_finite(self, table: Array) -> bool: ...
+
+def column_sum(a: Array, out: Array, *, threads: int = 1, isa: str | None = None) -> None: ...
+def update(
+    name: str,
+    values: Array | None,
+    gradient: Array | None,
+    slots: Sequence[Array] = (),
+    coefficients: Sequence[float] = (),
+    *,
+    width: int = 0,
+    rows: Rows | None = None,
+    threads: int = 1,
+    isa: str | None = None,
+) -> None: ...
+def all_finite(a: Array, *, threads: int = 1, isa: str | None = None) -> bool: ...
+def squared_norm(a: Array, *, threads: int = 1, isa: str | None = None) -> float: ...
+
+# streams.pxi
+
 def next_version() -> int: ...
 
 class PackedDense: ...

@@ -12,6 +12,7 @@ cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 
 cnp.import_array()
 
@@ -129,6 +130,24 @@ cdef void *data_of(array, int typenum, tuple shape, name, bint writeable=False) 
     return cnp.PyArray_DATA(a)
 
 
+cdef void *rows_of(array, int typenum, Py_ssize_t B, Py_ssize_t T, Py_ssize_t H, name, ptrdiff_t *ld) except? NULL:
+    """The address of a [B,T,H] array or of a part [B,T,H] of the columns of a wider one, and how far its rows are apart."""
+    ld[0] = H
+    if array is None:
+        return NULL
+    cdef cnp.ndarray a = array_of(array, name)
+    if a.ndim != 3 or cnp.PyArray_IS_C_CONTIGUOUS(a):
+        return data_of(array, typenum, (B, T, H), name)
+    if cnp.PyArray_TYPE(a) != typenum or a.shape[0] != B or a.shape[1] != T or a.shape[2] != H:
+        return data_of(np.ascontiguousarray(array), typenum, (B, T, H), name)  # says what is wrong
+    cdef Py_ssize_t size = a.itemsize
+    if a.strides[2] != size or a.strides[1] % size or a.strides[1] < H * size or a.strides[0] != T * a.strides[1] \
+            or not cnp.PyArray_ISALIGNED(a):
+        raise ValueError(f"{name} must be C-contiguous and aligned, or columns of such an array")
+    ld[0] = a.strides[1] // size
+    return cnp.PyArray_DATA(a)
+
+
 cdef tuple shape_of(array, int ndim, letters, name):
     """The shape of an array that must have ndim axes, none of them empty."""
     if array_of(array, name).ndim != ndim or 0 in array.shape:
@@ -143,6 +162,38 @@ cdef int threads_of(threads) except -1:
 
 
 cdef Py_ssize_t MOST_ROWS = 2**31 - 1
+
+
+# ---- results -------------------------------------------------------------------------------------------------------
+
+cdef class Block:
+    """Memory of a result, which goes back to the kernels' buffers when the array is gone."""
+    cdef void *memory
+
+    def __dealloc__(self):
+        fr_give_back(self.memory)
+
+
+cdef size_t REUSED_FROM = 1 << 18, REUSED_TO = 1 << 26  # bytes; below, malloc reuses by itself; above, memory is better free
+
+
+cdef cnp.ndarray new_array(tuple shape, int typenum):
+    """np.empty, but the memory of middling arrays is used again: fresh pages cost more than what is written into them."""
+    cdef cnp.npy_intp extent[3]
+    cdef size_t bytes = 4 if typenum == cnp.NPY_FLOAT32 else 8
+    cdef int i
+    for i in range(len(shape)):
+        extent[i] = shape[i]
+        bytes *= extent[i]
+    if bytes < REUSED_FROM or bytes > REUSED_TO:
+        return cnp.PyArray_EMPTY(<int>len(shape), extent, typenum, 0)
+    cdef Block block = Block.__new__(Block)
+    block.memory = fr_take(bytes)
+    if block.memory == NULL:
+        raise MemoryError(f"no memory for a result of shape {shape}")
+    array = cnp.PyArray_SimpleNewFromData(<int>len(shape), extent, typenum, block.memory)
+    cnp.set_array_base(array, block)
+    return array
 
 
 # ---- interruption --------------------------------------------------------------------------------------------------
@@ -251,10 +302,8 @@ cdef int activation_of(name) except -1:
     return index
 
 
-def forward(Packed packed not None, x, initial_state=None, mask=None, *, activation="tanh", recurrent_activation="sigmoid",
-            bint go_backwards=False, bint original_time=False, bint zero_output_for_mask=False, bint return_sequences=True,
-            bint record=False, input_dropout=None, recurrent_dropout=None, threads=1):
-    """Runs a cell over x [B,T,D].
+cdef class Forward:
+    """A cell that is to run over x [B,T,D], and after `run_forward` what came of it.
 
     Args:
         initial_state: None or one [B,H] array (or None) per state.
@@ -263,118 +312,217 @@ def forward(Packed packed not None, x, initial_state=None, mask=None, *, activat
         go_backwards: from the last step to the first; the sequence comes in the order of processing, or, with
             `original_time`, in that of x.
         input_dropout, recurrent_dropout: factors [1 or G, B, D] and [G, B, H], or None.
-        record: keep a tape for `backward`.
+        record: keep a tape for `Backward`.
+        out: the sequence is written there: [B,T,H], which may be columns of a wider array.
 
-    Returns:
-        sequence [B,T,H] or None, tuple of final states [B,H], last output [B,H], tape or None.
+    Attributes:
+        sequence: [B,T,H] or None.
+        last: output of the last step, [B,H].
+        final_state: one [B,H] array per state.
+        tape: for `Backward`, or None.
     """
-    cdef int typenum = packed.typenum, i
     cdef fr_forward_call q
-    cdef Py_ssize_t H = packed.H, D = packed.D, states = packed.cell.states
-    cdef Py_ssize_t G = len(packed.cell.gates)
-    if real_type(x, "x") != typenum:
-        raise TypeError(f"x must have the dtype of the weights; received {x.dtype}")
-    cdef Py_ssize_t B, T, depth
-    B, T, depth = shape_of(x, 3, "B, T, D", "x")
-    if B * T + B > MOST_ROWS:
-        raise ValueError(f"x of shape {x.shape} has too many steps: batch * time must stay below 2**31; use smaller batches")
-    q.packed, q.B, q.T = packed.memory, B, T
-    q.x = data_of(x, typenum, (B, T, D), "x")
-    q.activation, q.recurrent_activation = activation_of(activation), activation_of(recurrent_activation)
-    q.go_backwards, q.original_time, q.zero_output_for_mask = go_backwards, original_time, zero_output_for_mask
-    q.initial_state[0] = q.initial_state[1] = NULL
-    if initial_state is not None:
-        if len(initial_state) != states:
-            raise ValueError(f"initial_state must hold {states} array(s); received {len(initial_state)}")
+    cdef readonly Packed packed
+    cdef object given
+    cdef bint ran
+    cdef readonly object sequence, last
+    cdef readonly tuple final_state
+    cdef readonly Tape tape
+
+    def __init__(self, Packed packed not None, x, initial_state=None, mask=None, *, activation="tanh",
+                 recurrent_activation="sigmoid", bint go_backwards=False, bint original_time=False,
+                 bint zero_output_for_mask=False, bint return_sequences=True, bint record=False, input_dropout=None,
+                 recurrent_dropout=None, out=None):
+        cdef int typenum = packed.typenum, i
+        cdef fr_forward_call *q = &self.q
+        cdef Py_ssize_t H = packed.H, D = packed.D, states = packed.cell.states
+        cdef Py_ssize_t G = len(packed.cell.gates)
+        if real_type(x, "x") != typenum:
+            raise TypeError(f"x must have the dtype of the weights; received {x.dtype}")
+        cdef Py_ssize_t B, T, depth
+        B, T, depth = shape_of(x, 3, "B, T, D", "x")
+        if B * T + B > MOST_ROWS:
+            raise ValueError(f"x of shape {x.shape} has too many steps: batch * time must stay below 2**31; use smaller batches")
+        q.packed, q.B, q.T = packed.memory, B, T
+        q.x = data_of(x, typenum, (B, T, D), "x")
+        q.activation, q.recurrent_activation = activation_of(activation), activation_of(recurrent_activation)
+        q.go_backwards, q.original_time, q.zero_output_for_mask = go_backwards, original_time, zero_output_for_mask
+        q.initial_state[0] = q.initial_state[1] = NULL
+        if initial_state is not None:
+            if len(initial_state) != states:
+                raise ValueError(f"initial_state must hold {states} array(s); received {len(initial_state)}")
+            for i in range(states):
+                q.initial_state[i] = data_of(initial_state[i], typenum, (B, H), f"initial_state[{i}]")
+        q.mask = <unsigned char *>data_of(mask, cnp.NPY_BOOL, (B, T), "mask")
+        q.input_groups = 1
+        if input_dropout is not None:
+            q.input_groups = G if shape_of(input_dropout, 3, "1 or G, B, D", "input_dropout")[0] == G else 1
+        q.input_dropout = data_of(input_dropout, typenum, (q.input_groups, B, D), "input_dropout")
+        q.recurrent_dropout = data_of(recurrent_dropout, typenum, (G, B, H), "recurrent_dropout")
+        if out is None:
+            out = new_array((B, T, H), typenum) if return_sequences else None
+        elif not (<cnp.ndarray>array_of(out, "out")).flags.writeable:
+            raise ValueError("out is read-only")
+        self.sequence = out
+        q.sequence = rows_of(out, typenum, B, T, H, "out", &q.sequence_ld)
+        self.last = new_array((B, H), typenum)
+        self.final_state = tuple([new_array((B, H), typenum) for i in range(states)])
+        q.last_output = cnp.PyArray_DATA(<cnp.ndarray>self.last)
         for i in range(states):
-            q.initial_state[i] = data_of(initial_state[i], typenum, (B, H), f"initial_state[{i}]")
-    q.mask = <unsigned char *>data_of(mask, cnp.NPY_BOOL, (B, T), "mask")
-    q.input_groups = 1
-    if input_dropout is not None:
-        q.input_groups = G if shape_of(input_dropout, 3, "1 or G, B, D", "input_dropout")[0] == G else 1
-    q.input_dropout = data_of(input_dropout, typenum, (q.input_groups, B, D), "input_dropout")
-    q.recurrent_dropout = data_of(recurrent_dropout, typenum, (G, B, H), "recurrent_dropout")
-    dtype = x.dtype
-    sequence = np.empty((B, T, H), dtype) if return_sequences else None
-    last = np.empty((B, H), dtype)
-    final = tuple([np.empty((B, H), dtype) for _ in range(states)])
-    q.sequence = data_of(sequence, typenum, (B, T, H), "sequence")
-    q.last_output = cnp.PyArray_DATA(last)
-    for i in range(states):
-        q.final_state[i] = cnp.PyArray_DATA(<cnp.ndarray>final[i])
-    cdef Tape tape = None
-    q.tape = NULL
-    if record:
-        tape = Tape.__new__(Tape)
-        tape.packed, tape.B, tape.T, tape.masked = packed, B, T, mask is not None
-        tape.arrays = (x, mask, input_dropout, recurrent_dropout)
-        q.tape = &tape.memory
-    cdef Call call = Call()
-    q.control = call.control(threads_of(threads))
-    cdef const fr_functions *f = functions_of(packed.build, typenum)
-    cdef int status
-    with nogil:
-        status = f.forward(&q)
-    call.finish(status)
-    return sequence, final, last, tape
+            q.final_state[i] = cnp.PyArray_DATA(<cnp.ndarray>self.final_state[i])
+        self.packed, self.given = packed, (x, initial_state, mask, input_dropout, recurrent_dropout)
+        q.tape = NULL
+        if record:
+            self.tape = Tape.__new__(Tape)
+            self.tape.packed, self.tape.B, self.tape.T, self.tape.masked = packed, B, T, mask is not None
+            self.tape.arrays = (x, mask, input_dropout, recurrent_dropout)
+            q.tape = &self.tape.memory
 
 
-def backward(Packed packed not None, Tape tape not None, dsequence=None, dlast=None, dfinal=None, *, dkernel=None,
-             drecurrent_kernel=None, dbias=None, bint input_gradient=True, threads=1):
-    """The gradients of `forward`'s arguments from those of its results; uses the tape up.
+cdef class Backward:
+    """The gradients of a `Forward`'s arguments from those of its results, to be made by `run_backward`, which uses the
+    tape up.
 
-    Adds into `dkernel`, `drecurrent_kernel` and `dbias` (all None for frozen weights).
+    Adds into `dkernel`, `drecurrent_kernel` and `dbias` (all None for frozen weights). `dsequence` may be columns of a
+    wider array.
 
-    Returns:
-        dx [B,T,D] (zero at masked steps) or None without `input_gradient`, tuple of gradients of the initial states.
+    Attributes:
+        dx: [B,T,D], zero at masked steps; None without `input_gradient`.
+        dinitial: one [B,H] array per state.
     """
+    cdef fr_backward_call q
+    cdef Packed packed
+    cdef Tape tape
+    cdef object given
+    cdef readonly object dx
+    cdef readonly tuple dinitial
+
+    def __init__(self, Packed packed not None, Tape tape not None, dsequence=None, dlast=None, dfinal=None, *, dkernel=None,
+                 drecurrent_kernel=None, dbias=None, bint input_gradient=True):
+        check_unused(tape)
+        if not packed.backward or packed.build != tape.packed.build or packed.typenum != tape.packed.typenum \
+                or packed.cell is not tape.packed.cell or packed.D != tape.packed.D or packed.H != tape.packed.H:
+            raise ValueError("backward needs weights packed like those of the forward pass, with backward=True")
+        cdef int typenum = packed.typenum, i
+        cdef Py_ssize_t B = tape.B, T = tape.T, D = packed.D, H = packed.H, states = packed.cell.states
+        cdef Py_ssize_t width = len(packed.cell.gates) * H
+        cdef fr_backward_call *q = &self.q
+        q.packed = packed.memory
+        q.dsequence = rows_of(dsequence, typenum, B, T, H, "dsequence", &q.dsequence_ld)
+        q.dlast = data_of(dlast, typenum, (B, H), "dlast")
+        q.dfinal[0] = q.dfinal[1] = NULL
+        if dfinal is not None:
+            if len(dfinal) != states:
+                raise ValueError(f"dfinal must hold {states} array(s); received {len(dfinal)}")
+            for i in range(states):
+                q.dfinal[i] = data_of(dfinal[i], typenum, (B, H), f"dfinal[{i}]")
+        if (dkernel is None) != (drecurrent_kernel is None) or (dkernel is None and dbias is not None):
+            raise ValueError("give both dkernel and drecurrent_kernel, or no weight gradient at all")
+        q.dkernel = data_of(dkernel, typenum, (D, width), "dkernel", True)
+        q.drecurrent_kernel = data_of(drecurrent_kernel, typenum, (H, width), "drecurrent_kernel", True)
+        q.dbias = data_of(dbias, typenum, (width,) if packed.cell.bias_rows == 1 else (packed.cell.bias_rows, width), "dbias", True)
+        if input_gradient:
+            self.dx = new_array((B, T, D), typenum)
+            if tape.masked:
+                self.dx.fill(0)
+        q.dx = data_of(self.dx, typenum, (B, T, D), "dx")
+        self.dinitial = tuple([new_array((B, H), typenum) for i in range(states)])
+        for i in range(states):
+            q.dinitial[i] = cnp.PyArray_DATA(<cnp.ndarray>self.dinitial[i])
+        self.packed, self.tape = packed, tape
+        self.given = dsequence, dlast, dfinal, dkernel, drecurrent_kernel, dbias
+
+
+cdef int check_unused(Tape tape) except -1:
     if tape.memory == NULL:
         raise RuntimeError("this tape was used by a backward pass already: run forward again")
-    if not packed.backward or packed.build != tape.packed.build or packed.typenum != tape.packed.typenum \
-            or packed.cell is not tape.packed.cell or packed.D != tape.packed.D or packed.H != tape.packed.H:
-        raise ValueError("backward needs weights packed like those of the forward pass, with backward=True")
-    cdef int typenum = packed.typenum, i
-    cdef Py_ssize_t B = tape.B, T = tape.T, D = packed.D, H = packed.H, states = packed.cell.states
-    cdef Py_ssize_t width = len(packed.cell.gates) * H
-    cdef fr_backward_call q
-    q.packed, q.tape = packed.memory, tape.memory
-    q.dsequence = data_of(dsequence, typenum, (B, T, H), "dsequence")
-    q.dlast = data_of(dlast, typenum, (B, H), "dlast")
-    q.dfinal[0] = q.dfinal[1] = NULL
-    if dfinal is not None:
-        if len(dfinal) != states:
-            raise ValueError(f"dfinal must hold {states} array(s); received {len(dfinal)}")
-        for i in range(states):
-            q.dfinal[i] = data_of(dfinal[i], typenum, (B, H), f"dfinal[{i}]")
-    if (dkernel is None) != (drecurrent_kernel is None) or (dkernel is None and dbias is not None):
-        raise ValueError("give both dkernel and drecurrent_kernel, or no weight gradient at all")
-    q.dkernel = data_of(dkernel, typenum, (D, width), "dkernel", True)
-    q.drecurrent_kernel = data_of(drecurrent_kernel, typenum, (H, width), "drecurrent_kernel", True)
-    q.dbias = data_of(dbias, typenum, (width,) if packed.cell.bias_rows == 1 else (packed.cell.bias_rows, width), "dbias", True)
-    dtype = tape.arrays[0].dtype
-    dx = None
-    if input_gradient:
-        dx = (np.zeros if tape.masked else np.empty)((B, T, D), dtype)
-    q.dx = data_of(dx, typenum, (B, T, D), "dx")
-    dinitial = tuple([np.empty((B, H), dtype) for _ in range(states)])
-    for i in range(states):
-        q.dinitial[i] = cnp.PyArray_DATA(<cnp.ndarray>dinitial[i])
+    return 0
+
+
+cdef int check_new(Forward call) except -1:
+    if call.ran:
+        raise RuntimeError("this Forward has run already: make a new one")
+    call.ran = True
+    return 0
+
+
+cdef int check_pair(Packed first, Packed second) except -1:
+    if first.build != second.build or first.typenum != second.typenum:
+        raise ValueError("two cells that run at once must have one dtype and one build")
+    return 0
+
+
+def run_forward(Forward first not None, Forward second=None, *, threads=1):
+    """Runs one cell, or two at once that know nothing of each other."""
+    if second is not None and threads > 1 and threads % 2:  # one after the other keeps all of them busy
+        run_forward(first, threads=threads)
+        return run_forward(second, threads=threads)
+    cdef const fr_forward_call *calls[2]
+    cdef int n = 1 if second is None else 2, status
+    check_new(first)
+    calls[0] = &first.q
+    if second is not None:
+        check_pair(first.packed, second.packed)
+        check_new(second)
+        calls[1] = &second.q
     cdef Call call = Call()
-    q.control = call.control(threads_of(threads))
-    cdef const fr_functions *f = functions_of(packed.build, typenum)
-    cdef int status
-    # Taken off the tape first: another thread that comes with the same tape finds it used.
-    cdef fr_tape *memory = tape.memory
-    tape.memory = NULL
+    first.q.control = call.control(threads_of(threads))
+    cdef const fr_functions *f = functions_of(first.packed.build, first.packed.typenum)
     with nogil:
-        status = f.backward(&q)
-        fr_tape_free(memory)
-    tape.release()
+        status = f.forward(calls, n)
     call.finish(status)
-    return dx, dinitial
 
 
-# ---- plain products and companions ---------------------------------------------------------------------------------
+def run_backward(Backward first not None, Backward second=None, *, threads=1):
+    """Makes the gradients of one cell, or of two at once."""
+    if second is not None and threads > 1 and threads % 2:  # one after the other keeps all of them busy
+        run_backward(first, threads=threads)
+        return run_backward(second, threads=threads)
+    cdef const fr_backward_call *calls[2]
+    cdef fr_tape *tapes[2]
+    cdef int n = 1 if second is None else 2, status, i
+    check_unused(first.tape)
+    calls[0] = &first.q
+    if second is not None:
+        check_pair(first.packed, second.packed)
+        check_unused(second.tape)
+        if second.tape is first.tape:
+            raise ValueError("two cells that run at once must have a tape each")
+        calls[1] = &second.q
+    cdef Call call = Call()
+    first.q.control = call.control(threads_of(threads))
+    cdef const fr_functions *f = functions_of(first.packed.build, first.packed.typenum)
+    # Taken off the tapes first: another thread that comes with the same tape finds it used.
+    tapes[0], first.tape.memory = first.tape.memory, NULL
+    first.q.tape = tapes[0]
+    if second is not None:
+        tapes[1], second.tape.memory = second.tape.memory, NULL
+        second.q.tape = tapes[1]
+    with nogil:
+        status = f.backward(calls, n)
+        for i in range(n):
+            fr_tape_free(tapes[i])
+    first.tape.release()
+    if second is not None:
+        second.tape.release()
+    call.finish(status)
+
+
+def forward(*args, threads=1, **options):
+    """`Forward` and `run_forward` in one: sequence, final states, last output, tape."""
+    cdef Forward call = Forward(*args, **options)
+    run_forward(call, threads=threads)
+    return call.sequence, call.final_state, call.last, call.tape
+
+
+def backward(*args, threads=1, **options):
+    """`Backward` and `run_backward` in one: dx, gradients of the initial states."""
+    cdef Backward call = Backward(*args, **options)
+    run_backward(call, threads=threads)
+    return call.dx, call.dinitial
+
+
+# ---- plain products ------------------------------------------------------------------------------------------------
 
 def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, out=None, bint accumulate=False, threads=1, isa=None):
     """op(a) op(b) + bias, [M,N]; with `accumulate` it is added to `out`. The same bits for any number of threads."""
@@ -407,65 +555,5 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     return out
 
 
-cdef checked_ids(ids, Py_ssize_t rows):
-    """ids as int64, each in [0, rows)."""
-    ids = np.asarray(ids)
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"ids must be integers; received {ids.dtype}")
-    ids = np.ascontiguousarray(ids, np.int64)
-    if ids.size:
-        low, high = ids.min(), ids.max()
-        if low < 0 or high >= rows:
-            raise ValueError(f"ids must lie in [0, {rows}); received {low if low < 0 else high}")
-    return ids
-
-
-def gather_rows(table, ids):
-    """table[ids]: shape ids.shape + (E,)."""
-    real_type(table, "table")
-    shape_of(table, 2, "rows, E", "table")
-    return table.take(checked_ids(ids, table.shape[0]), axis=0)
-
-
-def scatter_add_rows(gradient, ids, dy):
-    """gradient[ids[i]] += dy[i], in the order of i."""
-    cdef int typenum = real_type(gradient, "gradient")
-    shape_of(gradient, 2, "rows, E", "gradient")
-    ids = checked_ids(ids, gradient.shape[0])
-    cdef void *table = data_of(gradient, typenum, gradient.shape, "gradient", True)
-    cdef void *rows = data_of(dy, typenum, ids.shape + (gradient.shape[1],), "dy")
-    cdef int64_t *index = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
-    cdef Py_ssize_t width = gradient.shape[1], n = ids.size
-    cdef const fr_functions *f = functions_of(chosen, typenum)
-    with nogil:
-        f.scatter_add_rows(table, width, index, rows, n)
-
-
-def column_sum(a, out):
-    """out [N] += a [M,N] summed over its rows, in their order."""
-    cdef int typenum = real_type(a, "a")
-    if a.ndim != 2:
-        raise ValueError(f"a must have shape (M, N); received {a.shape}")
-    cdef Py_ssize_t M = a.shape[0], N = a.shape[1]
-    cdef void *from_ = data_of(a, typenum, (M, N), "a")
-    cdef void *to = data_of(out, typenum, (N,), "out", True)
-    cdef const fr_functions *f = functions_of(chosen, typenum)
-    with nogil:
-        f.column_sum(from_, M, N, to)
-
-
-def activate(name, x, isa=None):
-    """The activation called `name`, element by element, as the cells compute it."""
-    cdef int typenum = real_type(x, "x"), kind = activation_of(name)
-    x = np.asarray(x, order="C")
-    y = np.empty_like(x)
-    cdef void *from_ = cnp.PyArray_DATA(<cnp.ndarray>x)
-    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>y)
-    cdef Py_ssize_t n = x.size
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.activate(kind, from_, to, n)
-    return y
-
-
+include "elementwise.pxi"
 include "streams.pxi"

@@ -482,19 +482,3 @@ cdef class Stream:
 
 def _described(value):
     return f"{len(value)} entries" if isinstance(value, (list, tuple)) else type(value).__name__
-
-
-def softmax(x, isa=None):
-    """exp(x) / sum(exp(x)) along the last axis, which is not empty."""
-    cdef int typenum = real_type(x, "x")
-    x = np.asarray(x, order="C")
-    if x.ndim == 0 or x.shape[x.ndim - 1] == 0:
-        raise ValueError(f"x must have a last axis that is not empty; received shape {x.shape}")
-    y = np.empty_like(x)
-    cdef void *from_ = cnp.PyArray_DATA(<cnp.ndarray>x)
-    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>y)
-    cdef Py_ssize_t columns = x.shape[x.ndim - 1], rows = x.size // columns
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.softmax(from_, to, rows, columns)
-    return y

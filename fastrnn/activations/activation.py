@@ -39,5 +39,9 @@ class Activation(Configurable):
     def forward(self, x: np.ndarray) -> np.ndarray:
         raise NotImplementedError(HOW_TO_WRITE_ONE)
 
+    def forward_over(self, x: np.ndarray) -> np.ndarray:
+        """`forward(x)` for an `x` that nobody needs afterwards: it may be overwritten, and be the result."""
+        return self.forward(x)
+
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         raise NotImplementedError(HOW_TO_WRITE_ONE)

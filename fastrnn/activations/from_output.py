@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import threads
 from .._core import kernels
 from ..registry import register
 from .activation import Activation
@@ -59,6 +60,9 @@ class Relu(Activation):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return np.maximum(x, 0)
+
+    def forward_over(self, x: np.ndarray) -> np.ndarray:
+        return np.maximum(x, 0, out=x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         return dy * (y > 0)
@@ -215,12 +219,14 @@ class Softmax(Activation):
     from_output = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        if self.axis in (-1, x.ndim - 1) and x.size:
-            return kernels.softmax(np.ascontiguousarray(x))
-        y = x - x.max(axis=self.axis, keepdims=True)
-        np.exp(y, out=y)
-        y /= y.sum(axis=self.axis, keepdims=True)
-        return y
+        rows = np.ascontiguousarray(np.moveaxis(x, self.axis, -1))
+        y = kernels.softmax(rows, threads=threads.get_num_threads())
+        return np.ascontiguousarray(np.moveaxis(y, -1, self.axis))
+
+    def forward_over(self, x: np.ndarray) -> np.ndarray:
+        if self.axis not in (-1, x.ndim - 1):
+            return self.forward(x)
+        return kernels.softmax(x, out=x, threads=threads.get_num_threads())
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
         dx = dy - (dy * y).sum(axis=self.axis, keepdims=True)
@@ -270,4 +276,4 @@ class SparseSigmoid(Activation):
 
 
 def _in_c(name: str, x: np.ndarray) -> np.ndarray:
-    return kernels.activate(name, np.ascontiguousarray(x)).reshape(np.shape(x))
+    return kernels.activate(name, np.ascontiguousarray(x), threads=threads.get_num_threads()).reshape(np.shape(x))

@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import threads
+from .._core import kernels
 from ..graph import as_list
 from ..registry import register
 from ..states import Context
@@ -175,31 +177,44 @@ class Bidirectional(Layer):
 
     def forward(self, x: Any, mask: Any, context: Context) -> tuple[Any, Any]:
         x, *states = as_list(x)
-        runs = [
-            layer.run(x, first(mask), own, context, original_time=True)
-            for layer, own in zip(self.directions, self._halves(states), strict=True)
+        merged, *outs = self._place_for(x)
+        calls = [
+            layer.prepare(x, first(mask), own, context, original_time=True, out=out)
+            for layer, own, out in zip(self.directions, self._halves(states), outs, strict=True)
         ]
+        kernels.run_forward(*calls, threads=threads.get_num_threads())
+        runs = [layer.finish(call, context) for layer, call in zip(self.directions, calls, strict=True)]
         y, z = (self._turned(sequence) if self.return_sequences else last for sequence, last, _, _ in runs)
         (_, _, forward_states, forward_saved), (_, _, backward_states, backward_saved) = runs
         saved = (forward_saved, backward_saved), (y, z) if self.merge_mode == "mul" else None, bool(states)
-        return self._output(self._merge(y, z), z, forward_states, backward_states), saved
+        y = self._merge(y, z) if merged is None else merged
+        return self._output(y, z, forward_states, backward_states), saved
 
     def backward(self, saved: Any, dy: Any) -> Any:
         saved, outputs, had_initial_state = saved
         dy = as_list(dy) if self.merge_mode is None or self.return_state else [dy]
         count = 1 if self.merge_mode else 2
         gradients = self._unmerge(dy[0], outputs) if self.merge_mode else dy[:2]
-        dx: Any = None
-        dinitial: list[Array] = []
         dstates = self._halves(dy[count:])
-        for layer, own, gradient, dfinal in zip(self.directions, saved, gradients, dstates, strict=True):
-            if self.return_sequences:
-                own_dx, own_dinitial = layer.run_backward(own, self._turned(gradient), None, dfinal)
-            else:
-                own_dx, own_dinitial = layer.run_backward(own, None, gradient, dfinal)
-            dx = own_dx if dx is None else dx + own_dx
-            dinitial += own_dinitial
-        return [dx, *dinitial] if had_initial_state else dx
+        calls = [
+            layer.prepare_backward(own, self._turned(gradient), None, dfinal)
+            if self.return_sequences
+            else layer.prepare_backward(own, None, gradient, dfinal)
+            for layer, own, gradient, dfinal in zip(self.directions, saved, gradients, dstates, strict=True)
+        ]
+        kernels.run_backward(*calls, threads=threads.get_num_threads())
+        dx, other = (call.dx for call in calls)
+        if dx is not None:
+            dx += other
+        return [dx, *calls[0].dinitial, *calls[1].dinitial] if had_initial_state else dx
+
+    def _place_for(self, x: Array) -> tuple[Array | None, Array | None, Array | None]:
+        """Where both sequences are to be written so that they come out concatenated: the whole and its two halves."""
+        if self.merge_mode != "concat" or not self.return_sequences or self.forward_layer.go_backwards:
+            return None, None, None
+        units = self.forward_layer.units
+        whole = np.empty((*x.shape[:2], units + self.backward_layer.units), x.dtype)
+        return whole, whole[..., :units], whole[..., units:]
 
     def _turned(self, sequence: Any) -> Any:
         """From the order of x to the forward layer's own: another one if it is the one that goes backwards; or back."""

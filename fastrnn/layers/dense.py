@@ -95,14 +95,17 @@ class Dense(Layer):
         return self.activation
 
     def forward(self, x: Array, mask: Array | None, context: Context) -> tuple[Array, Saved | None]:
-        self.check_shape(x.shape)
+        if x.ndim < 2 or x.shape[-1] != self.kernel.shape[0]:
+            self.check_shape(x.shape)
         bias = None if self.bias is None else self.bias.values
         z = kernels.product(_rows(x), self.kernel.values, bias=bias, threads=threads.get_num_threads())
-        z = z.reshape(*x.shape[:-1], self.units)
-        y = self.activation.forward(z)
+        if x.ndim > 2:
+            z = z.reshape(*x.shape[:-1], self.units)
         if not context.record:
-            return y, None
-        return y, Saved(x, y, None if self.activation.from_output else z, mask, context.input_gradient)
+            return self.activation.forward_over(z), None
+        kept = None if self.activation.from_output else z
+        y = self.activation.forward_over(z) if kept is None else self.activation.forward(z)
+        return y, Saved(x, y, kept, mask, context.input_gradient)
 
     def backward(self, saved: Saved, dy: Array | BeforeActivation) -> Array | None:
         """dz = dy activation'(z); dkernel += x^T dz; dbias += sum of dz; dx = dz kernel^T.
@@ -120,11 +123,12 @@ class Dense(Layer):
         if self.trainable and len(dz):
             kernels.product(x_rows, dz, transpose_a=True, out=self.kernel.gradient, accumulate=True, threads=count)
             if self.bias is not None:
-                kernels.column_sum(dz, self.bias.gradient)
+                kernels.column_sum(dz, self.bias.gradient, threads=count)
         if not input_gradient:
             return None
         if kept is None:
-            return kernels.product(dz, self.kernel.values, transpose_b=True, threads=count).reshape(x.shape)
+            dx = kernels.product(dz, self.kernel.values, transpose_b=True, threads=count)
+            return dx if x.ndim == 2 else dx.reshape(x.shape)
         dx = np.zeros_like(x)
         if len(dz):
             _rows(dx)[kept] = kernels.product(dz, self.kernel.values, transpose_b=True, threads=count)
@@ -133,7 +137,7 @@ class Dense(Layer):
 
 def _rows(x: Array) -> Array:
     """(batch, ..., features) as (rows, features), C-contiguous."""
-    return np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
+    return np.ascontiguousarray(x if x.ndim == 2 else x.reshape(-1, x.shape[-1]))
 
 
 def _kept_rows(dy: Array, mask: Array | None) -> Array | None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import threads
+from .._core import kernels
 from ..registry import register
 from ..states import Context
 from .layer import Array, Layer
@@ -56,14 +58,22 @@ class Dropout(Layer):
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Array | None]:
         if not context.training or self.rate == 0:
             return x, None
-        wanted = self.noise_shape or (None,) * x.ndim
-        shape = tuple(n or m for n, m in zip(wanted, x.shape, strict=True))
-        kept = context.random(self).random(shape, dtype=np.float32) >= self.rate
-        m = kept * x.dtype.type(1 / (1 - self.rate))
+        shape = x.shape
+        if self.noise_shape is not None:
+            shape = tuple(n or m for n, m in zip(self.noise_shape, x.shape, strict=True))
+        if shape == x.shape:
+            return context.stream(self).dropout(np.ascontiguousarray(x), self.rate)
+        m = context.stream(self).factors(shape, x.dtype, self.rate)
         return x * m, m
 
     def backward(self, saved: Array | None, dy: Array) -> Array:
-        return dy if saved is None else dy * saved
+        """dx = dy * m. `saved` is m, or, where m has the shape of x, which values were kept."""
+        if saved is None:
+            return dy
+        if saved.dtype == bool:
+            count = threads.get_num_threads()
+            return kernels.dropout_gradient(np.ascontiguousarray(dy), saved, self.rate, threads=count)
+        return dy * saved
 
 
 @register("layer")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import initializers, registry
+from .. import initializers, registry, threads
 from .._core import kernels
 from ..registry import register
 from ..states import Context
@@ -28,6 +28,9 @@ class Embedding(Layer):
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: of the (input_dim, output_dim) weight.
         mask_zero: whether id 0 is padding: the output's mask is then `x != 0`.
         weights: first values of the weight, in a list of one array.
+        lazy_updates: whether an optimizer's step changes only the rows of ids that the batch holds (more exactly: whose
+            gradient is not zero), values and momentum and all. The others are not even looked at, which is what makes
+            large tables cheap. By default every row moves as long as its momentum is not zero, as in Keras.
         input_length: ignored, with a warning.
 
     Raises:
@@ -42,6 +45,7 @@ class Embedding(Layer):
     mask_zero: bool = False
     weights: InitVar[Any] = None
     _: KW_ONLY
+    lazy_updates: bool = False
     input_length: InitVar[Any] = None
 
     expects = "(batch, ...)"
@@ -67,6 +71,8 @@ class Embedding(Layer):
             regularizer=self.embeddings_regularizer,
             constraint=self.embeddings_constraint,
         )
+        self.embeddings.lazy = self.lazy_updates
+        self.embeddings.track_rows()
         if self._initial_weights is not None:
             self.set_weights(self._initial_weights)
             self._initial_weights = None
@@ -87,16 +93,18 @@ class Embedding(Layer):
         return np.asarray(ids, np.int64, order="C")
 
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Array | None]:
-        if x.size and not 0 <= x.min() <= x.max() < self.input_dim:
-            wrong = x[(x < 0) | (x >= self.input_dim)][0]
-            raise ValueError(f"{self.title} expects ids in [0, input_dim = {self.input_dim}); received {wrong}")
-        y = kernels.gather_rows(self.embeddings.values, x)
+        try:
+            y = kernels.gather_rows(self.embeddings.values, x, threads=threads.get_num_threads())
+        except ValueError:
+            wrong = x[(x < 0) | (x >= self.input_dim)][:1]
+            message = f"{self.title} expects ids in [0, input_dim = {self.input_dim}); received"
+            raise ValueError(f"{message} {wrong[0]}") from None
         return y, x if context.record else None
 
     def backward(self, saved: Array, dy: Array) -> None:
         """dembeddings[x[i], :] += dy[i, :]; ids have no gradient."""
         if self.trainable:
-            kernels.scatter_add_rows(self.embeddings.gradient, saved, np.ascontiguousarray(dy))
+            self.embeddings.add_rows(saved, np.ascontiguousarray(dy))
 
 
 del Embedding.weights  # the argument's default hides the property

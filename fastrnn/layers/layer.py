@@ -32,12 +32,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import config, graph, initializers, masks, registry, rng
-from ..params import Parameter, unique
+from ..params import FLOAT_DTYPES, Parameter, unique
 from ..registry import Configurable, register, snake_case
 from ..states import Context, StateStore
 
 Array = np.ndarray
 Shape = tuple[int | None, ...]
+DTYPES = {name: np.dtype(name) for name in FLOAT_DTYPES}
 
 _numbers: defaultdict[str, Any] = defaultdict(itertools.count)
 _building = threading.RLock()
@@ -63,7 +64,7 @@ def unique_name(prefix: str) -> str:
     return f"{prefix}_{number}" if number else prefix
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class BeforeActivation:
     """A gradient that is with respect to the input of a layer's final activation, not to its output."""
 
@@ -200,6 +201,8 @@ class Layer(Configurable):
 
     def cast(self, x: Any) -> Any:
         """Inputs as `forward` wants them: C-contiguous, of the layer's dtype, or of integers where it keeps those."""
+        if type(x) is np.ndarray and x.dtype is DTYPES[self.dtype] and x.flags.c_contiguous:
+            return x
         arrays = [self.as_array(v) for v in (x if isinstance(x, (list, tuple)) else [x])]
         dtype = Layer.output_dtype(self, [a.dtype.name for a in arrays])
         arrays = [np.asarray(a, dtype, order="C") for a in arrays]

@@ -55,6 +55,9 @@ class Merge(Layer):
 
     def forward(self, x: Arrays, mask: Any, context: Context) -> tuple[Array, Any]:
         shapes = [v.shape for v in x]
+        if shapes.count(shapes[0]) == len(shapes):
+            y, saved = self.merge(x)
+            return y, (saved, None)
         self.check_shape(shapes)
         y, saved = self.merge([v.reshape(s) for v, s in zip(x, _align(shapes), strict=True)])
         return y, (saved, shapes)
@@ -62,6 +65,8 @@ class Merge(Layer):
     def backward(self, saved: Any, dy: Array) -> Arrays:
         saved, shapes = saved
         dxs = self.merge_backward(saved, dy)
+        if shapes is None:
+            return dxs
         return [_sum_to(dx, aligned).reshape(s) for dx, aligned, s in zip(dxs, _align(shapes), shapes, strict=True)]
 
 
@@ -250,13 +255,19 @@ class Concatenate(Layer):
         return np.concatenate(masks, axis=axis) if axis < depth else np.logical_or.reduce(masks)
 
     def forward(self, x: Arrays, mask: Any, context: Context) -> tuple[Array, Any]:
-        self.check_shape([v.shape for v in x])
-        axis = self._axis(x[0].shape)
-        return np.concatenate(x, axis=axis), (axis, np.cumsum([v.shape[axis] for v in x])[:-1])
+        shapes = [v.shape for v in x]
+        if shapes.count(shapes[0]) < len(shapes):
+            self.check_shape(shapes)
+        axis = self._axis(shapes[0])
+        return np.concatenate(x, axis=axis), (axis, [s[axis] for s in shapes])
 
     def backward(self, saved: Any, dy: Array) -> Arrays:
-        axis, ends = saved
-        return [np.ascontiguousarray(dx) for dx in np.split(dy, ends, axis=axis)]
+        axis, sizes = saved
+        before, end, dxs = (slice(None),) * axis, 0, []
+        for size in sizes:
+            dxs.append(np.ascontiguousarray(dy[(*before, slice(end, end + size))]))
+            end += size
+        return dxs
 
 
 def add(inputs: Any, **options: Any) -> Any:

@@ -237,12 +237,26 @@ class Recurrent(Layer):
             The sequence (None without `return_sequences`), the last output, the final state, and what `run_backward`
             needs. The last output is that of the last step taken, so with `zero_output_for_mask` it may be zero.
         """
+        call = self.prepare(x, mask, initial_state, context, original_time=original_time)
+        kernels.run_forward(call, threads=threads.get_num_threads())
+        return self.finish(call, context)
+
+    def prepare(
+        self,
+        x: Array,
+        mask: Array | None,
+        initial_state: Sequence[Array],
+        context: Context,
+        *,
+        original_time: bool = False,
+        out: Array | None = None,
+    ) -> kernels.Forward:
+        """What `run` hands to the kernels; `out` is where the sequence is to be written."""
         if self.stateful and not initial_state:
             initial_state = self._stored_state(len(x), context)
         input_dropout, recurrent_dropout = self.dropout_masks(len(x), context)
-        packed = self.packed(context.record)
-        sequence, final_state, last, tape = kernels.forward(
-            packed,
+        return kernels.Forward(
+            self.packed(context.record),
             x,
             tuple(initial_state) or None,
             mask,
@@ -254,11 +268,17 @@ class Recurrent(Layer):
             record=context.record,
             input_dropout=input_dropout,
             recurrent_dropout=recurrent_dropout,
-            threads=threads.get_num_threads(),
+            out=out,
         )
+
+    def finish(
+        self, call: kernels.Forward, context: Context
+    ) -> tuple[Array | None, Array, States, Saved | None]:
+        """What `run` gives, of a call that the kernels have run."""
         if self.stateful:
-            context.store.set_states(self, tuple(s.copy() for s in final_state))
-        return sequence, last, final_state, Saved(packed, tape, context.input_gradient) if context.record else None
+            context.store.set_states(self, tuple(s.copy() for s in call.final_state))
+        saved = Saved(call.packed, call.tape, context.input_gradient) if context.record else None
+        return call.sequence, call.last, call.final_state, saved
 
     def run_backward(
         self, saved: Saved, dsequence: Array | None, dlast: Array | None, dfinal: Sequence[Array | None]
@@ -267,17 +287,24 @@ class Recurrent(Layer):
 
         Those of the weights are added up in the parameters, unless the layer is frozen.
         """
-        dsequence, dlast, *dfinal = map(_contiguous, (dsequence, dlast, *dfinal))
+        call = self.prepare_backward(saved, dsequence, dlast, dfinal)
+        kernels.run_backward(call, threads=threads.get_num_threads())
+        return call.dx, call.dinitial
+
+    def prepare_backward(
+        self, saved: Saved, dsequence: Array | None, dlast: Array | None, dfinal: Sequence[Array | None]
+    ) -> kernels.Backward:
+        """What `run_backward` hands to the kernels."""
+        dlast, *dfinal = map(_contiguous, (dlast, *dfinal))
         dweights = {f"d{w.name}": w.gradient for w in self._weights} if self.trainable else {}
-        return kernels.backward(
+        return kernels.Backward(
             saved.packed,
             saved.tape,
-            dsequence,
+            _rows(dsequence),
             dlast,
             tuple(dfinal) or None,
             **dweights,
             input_gradient=saved.input_gradient,
-            threads=threads.get_num_threads(),
         )
 
     # dropout and states
@@ -286,16 +313,14 @@ class Recurrent(Layer):
         """Factors 0 or 1 / (1 - rate), for x (gates or 1, batch, features) and for the state (gates, batch, units)."""
         if not context.training or not (self.dropout or self.recurrent_dropout):
             return None, None
-        random = context.random(self)
+        stream = context.stream(self)
         gates = len(self.cell.gates) if self.recurrent_dropout else 1
-
-        def draw(rate: float, width: int) -> Array | None:
-            if not rate:
-                return None
-            kept = random.random((gates, batch, width), dtype=np.float32) >= rate
-            return kept * np.dtype(self.dtype).type(1 / (1 - rate))
-
-        return draw(self.dropout, self.kernel.shape[0]), draw(self.recurrent_dropout, self.units)
+        rates_and_widths = (self.dropout, self.kernel.shape[0]), (self.recurrent_dropout, self.units)
+        of_x, of_h = (
+            stream.factors((gates, batch, width), self.dtype, rate, draw) if rate else None
+            for draw, (rate, width) in enumerate(rates_and_widths)
+        )
+        return of_x, of_h
 
     def _stored_state(self, batch: int, context: Context) -> States:
         states = context.store.states(self) or ()
@@ -353,6 +378,16 @@ def positional(*order: str) -> Callable[[C], C]:
 def as_shapes(shape: Any) -> list[tuple[Any, ...]]:
     """The shapes of all inputs, the sequence's first."""
     return shape if isinstance(shape, list) else [shape]
+
+
+def _rows(gradient: Array | None) -> Array | None:
+    """The gradient of a sequence as the kernels take it: all of an array, or some columns of it."""
+    if gradient is None or gradient.flags.c_contiguous:
+        return gradient
+    along_batch, along_time, along_units = gradient.strides
+    if along_units == gradient.itemsize and along_time > 0 and along_batch == gradient.shape[1] * along_time:
+        return gradient
+    return np.ascontiguousarray(gradient)
 
 
 def _contiguous(gradient: Array | None) -> Array | None:

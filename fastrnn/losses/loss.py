@@ -1,8 +1,8 @@
 """What all losses share: shapes, masks, weights, reductions. A loss itself is code over rows.
 
 One *position* is what has a loss of its own: a sample, or a step of a sample's sequence. The base class brings
-`y_pred` to rows (positions, classes), **selects** the rows that count (mask true, weight not zero; NaN in the others
-is never touched, not even by 0 * NaN), and turns reduction and weights into one factor per row:
+`y_pred` to rows (positions, classes), sees to it that only the rows that count are looked at (mask true, weight not
+zero; NaN in the others is never touched, not even by 0 * NaN), and turns reduction and weights into one factor per row:
 
     loss = sum_p scale_p * value_p        dy_pred_p = scale_p * d value_p / d y_pred_p
 
@@ -25,38 +25,58 @@ and hands `dlogits` to the layer below the activation. The value is the one comp
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import config, masks
+from .. import config, masks, threads
+from .._core import kernels
 from ..registry import Configurable, snake_case
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None)
 
 
-class Selected(NamedTuple):
-    """The rows that count: targets and predictions of M positions out of `positions`, and their scales (M,)."""
+class Rows(NamedTuple):
+    """All positions P of a call: targets (P, ...), predictions (P, C), and what counts.
+
+    Attributes:
+        kept: (P,) bool, or None if every position counts.
+        weights: (P,), or None for ones.
+        divisor: of the sum of the weighted values.
+        positions: the shape of what P stands for.
+    """
 
     y_true: np.ndarray
     y_pred: np.ndarray
-    scale: np.ndarray
     kept: np.ndarray | None
+    weights: np.ndarray | None
+    divisor: float
     positions: tuple[int, ...]
 
-    def spread(self, rows: np.ndarray) -> np.ndarray:
-        """One entry per position again, zero where nothing was selected: (M, ...) -> (*positions, ...)."""
-        if self.kept is not None:
-            everything = np.zeros((self.kept.size, *rows.shape[1:]), rows.dtype)
-            everything[self.kept] = rows
-            rows = everything
-        return rows.reshape(*self.positions, *rows.shape[1:])
+    def select(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Targets, predictions and factors of the positions that count."""
+        weights = np.ones(len(self.y_pred)) if self.weights is None else self.weights
+        if self.kept is None:
+            return self.y_true, self.y_pred, weights / self.divisor
+        return self.y_true[self.kept], self.y_pred[self.kept], weights[self.kept] / self.divisor
+
+    def spread(self, selected: np.ndarray) -> np.ndarray:
+        """One entry per position again, zero where it does not count: (M, ...) -> (P, ...)."""
+        if self.kept is None:
+            return selected
+        everything = np.zeros((self.kept.size, *selected.shape[1:]), selected.dtype)
+        everything[self.kept] = selected
+        return everything
 
 
 @dataclass(eq=False, repr=False)
 class Loss(Configurable):
-    """Base class. A subclass gives `elementwise_gradient`, and `elementwise` where values alone are cheaper."""
+    """Base class. A subclass gives `elementwise_gradient`, and `elementwise` where values alone are cheaper.
+
+    The losses that are trained with most are code of the kernels (`_core/src/loss.h`) instead: `in_kernels` names it.
+    """
 
     kind = "loss"
     _: KW_ONLY
@@ -73,13 +93,31 @@ class Loss(Configurable):
         if self.reduction not in REDUCTIONS:
             raise ValueError(f"{self.name}: reduction must be one of {REDUCTIONS}; received {self.reduction!r}")
 
+    def __init_subclass__(cls, **named: Any) -> None:
+        super().__init_subclass__(**named)
+        own = vars(cls)
+        if ("elementwise_gradient" in own or "elementwise" in own) and "in_kernels" not in own:
+            cls.in_kernels = Loss.in_kernels  # type: ignore[method-assign]
+
+    def in_kernels(self, fused: bool) -> tuple[str, dict[str, Any]] | None:
+        """The name among `kernels.losses` and its options, or None: the rows' code is in this class.
+
+        Args:
+            fused: whether the gradient is wanted for the inputs of the activation `fuses`.
+        """
+        return None
+
     def elementwise(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         """The loss of each row: targets and predictions (P, C) -> values (P,)."""
         return self.elementwise_gradient(y_true, y_pred)[0]
 
     def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values (P,), and a new array (P, C) of each row's value differentiated by its predictions."""
-        raise NotImplementedError(f"{type(self).__name__} must define elementwise_gradient(y_true, y_pred)")
+        if self.in_kernels(False) is None:
+            raise NotImplementedError(f"{type(self).__name__} must define elementwise_gradient(y_true, y_pred)")
+        rows = Rows(y_true, y_pred, None, None, 1.0, y_pred.shape[:1])
+        _, values, dy = self._compute(rows, fused=False, gradient=True)
+        return values, dy
 
     def check(self, y_true: Any, y_pred: Any) -> tuple[np.ndarray, np.ndarray]:
         """Both as arrays of one shape (..., C). Where one of them lacks a last axis of 1, it is added or dropped.
@@ -92,11 +130,13 @@ class Loss(Configurable):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, mask: Any = None) -> Any:
         """The reduced loss as a float; with reduction "none" an array of one value per position."""
-        rows = self._select(y_true, y_pred, sample_weight, mask)
-        values = self.elementwise(rows.y_true, rows.y_pred)
+        rows = self._rows(y_true, y_pred, sample_weight, mask)
+        total, values, _ = self._compute(rows, fused=False, gradient=False)
         if self.reduction in (None, "none"):
-            return rows.spread(values * rows.scale.astype(values.dtype))
-        return _total(values, rows.scale)
+            if rows.weights is not None:
+                values = np.where(rows.weights != 0, values * rows.weights.astype(values.dtype), 0)
+            return values.reshape(rows.positions)
+        return total
 
     def value_and_gradient(
         self,
@@ -124,52 +164,86 @@ class Loss(Configurable):
             raise ValueError(f"{self.name}: reduction {self.reduction!r} gives no single value to train on")
         if activation is not None and activation != self.fuses:
             raise ValueError(f"{self.name} cannot be fused with {activation!r}; it fuses with {self.fuses!r}")
-        rows = self._select(y_true, y_pred, sample_weight, mask)
-        scale = rows.scale.astype(rows.y_pred.dtype)
-        values, dy = self._scaled_gradient(rows.y_true, rows.y_pred, scale, activation is not None)
-        dy = np.moveaxis(rows.spread(dy), -1, getattr(self, "axis", -1))
-        return _total(values, rows.scale), np.ascontiguousarray(dy).reshape(np.shape(y_pred))
+        rows = self._rows(y_true, y_pred, sample_weight, mask)
+        total, _, dy = self._compute(rows, fused=activation is not None, gradient=True)
+        axis = getattr(self, "axis", -1)
+        if axis != -1:
+            dy = np.moveaxis(dy.reshape(*rows.positions, -1), -1, axis)
+        return total, np.ascontiguousarray(dy).reshape(np.shape(y_pred))
 
-    def _scaled_gradient(
-        self, y_true: np.ndarray, y_pred: np.ndarray, scale: np.ndarray, fused: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """`elementwise_gradient` with row p of the gradient times scale[p]; `fused`: for the activation's inputs."""
-        values, dy = self.elementwise_gradient(y_true, y_pred)
-        dy *= scale[:, None]
-        return values, dy
+    def _compute(self, rows: Rows, *, fused: bool, gradient: bool) -> tuple[float, np.ndarray, Any]:
+        """The reduced loss, values (P,) without weights, and, if it is wanted, the gradient (P, C) times its factors.
 
-    def _targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        """The selected targets in the form the rows' code wants. Raises ValueError for impossible ones."""
+        Raises:
+            ValueError: for impossible targets.
+        """
+        found = self.in_kernels(fused)
+        if found is None:
+            return self._compute_in_numpy(rows, gradient)
+        name, options = found
+        y_true = np.ascontiguousarray(self._targets(rows.y_true, rows.y_pred, rows.kept))
+        total, values, dy, wrong = kernels.loss(
+            name,
+            y_true,
+            np.ascontiguousarray(rows.y_pred),
+            kept=rows.kept,
+            weights=rows.weights,
+            divisor=rows.divisor,
+            gradient=gradient,
+            threads=threads.get_num_threads(),
+            **options,
+        )
+        if wrong >= 0:
+            kept = slice(None) if rows.kept is None else rows.kept
+            raise self._impossible(rows.y_true[kept], rows.y_true[wrong], rows.y_pred.shape[-1])
+        return total, values, dy
+
+    def _compute_in_numpy(self, rows: Rows, gradient: bool) -> tuple[float, np.ndarray, Any]:
+        y_true, y_pred, scale = rows.select()
+        y_true, dy = self._targets(y_true, y_pred, None), None
+        if gradient:
+            values, dy = self.elementwise_gradient(y_true, y_pred)
+            dy *= scale.astype(y_pred.dtype)[:, None]
+            dy = rows.spread(dy)
+        else:
+            values = self.elementwise(y_true, y_pred)
+        return float((values.astype(np.float64) * scale).sum()), rows.spread(values), dy
+
+    def _targets(self, y_true: np.ndarray, y_pred: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+        """The targets in the form the rows' code wants; what is not kept is not looked at."""
         return y_true.astype(y_pred.dtype, copy=False)
+
+    def _impossible(self, y_true: np.ndarray, first: Any, classes: int) -> ValueError:
+        """What is said of targets `y_true` that the kernels refuse, `first` before the others."""
+        return ValueError(f"{self.name}: impossible targets; received {first}")
 
     def _counted(self, y_true: np.ndarray) -> np.ndarray | None:
         """A mask of the loss's own, one bool per position, or None."""
         return None
 
-    def _select(self, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any) -> Selected:
+    def _rows(self, y_true: Any, y_pred: Any, sample_weight: Any, mask: Any) -> Rows:
         y_true, y_pred = self.check(y_true, y_pred)
         positions = y_pred.shape[:-1]
+        size = math.prod(positions)
         if mask is not None:
             mask = masks.align(mask, positions, f"{self.name}: mask").astype(bool)
-        counted = masks.combine(mask, self._counted(y_true))
-        weights = np.ones(positions)
+        kept = counted = masks.combine(mask, self._counted(y_true))
+        weights = None
         if sample_weight is not None:
             weights = masks.align(sample_weight, positions, f"{self.name}: sample_weight").astype(np.float64)
-        kept = weights != 0 if counted is None else counted & (weights != 0)
-        divisor = {
-            "sum_over_batch_size": weights.size if counted is None else int(counted.sum()),
-            "mean_with_sample_weight": float(weights[kept].sum()),
-        }.get("sum_over_batch_size" if self.reduction == "mean" else self.reduction or "none", 1)
-
-        size = weights.size
-        predictions = y_pred.reshape(size, y_pred.shape[-1])
+            kept = weights != 0 if counted is None else counted & (weights != 0)
+        if kept is not None:
+            kept = np.ascontiguousarray(kept).reshape(size)
+        if weights is not None:
+            weights = np.ascontiguousarray(weights).reshape(size)
+        divisor = 1.0
+        if self.reduction in ("sum_over_batch_size", "mean"):
+            divisor = float(size if counted is None else np.count_nonzero(counted))
+        elif self.reduction == "mean_with_sample_weight":
+            left = weights if kept is None or weights is None else weights[kept]
+            divisor = float(left.sum() if left is not None else size if kept is None else np.count_nonzero(kept))
         targets = y_true.reshape(size, *y_true.shape[len(positions) :])
-        scale = weights.reshape(size) / (divisor or 1)
-        if kept.all():
-            return Selected(self._targets(targets, predictions), predictions, scale, None, positions)
-        kept = kept.reshape(size)
-        targets, predictions = targets[kept], predictions[kept]
-        return Selected(self._targets(targets, predictions), predictions, scale[kept], kept, positions)
+        return Rows(targets, y_pred.reshape(size, y_pred.shape[-1]), kept, weights, divisor or 1.0, positions)
 
     def _classes_last(self, a: np.ndarray) -> np.ndarray:
         axis = getattr(self, "axis", -1)
@@ -199,7 +273,3 @@ def same_shape(y_true: Any, y_pred: Any, what: str) -> tuple[np.ndarray, np.ndar
 
 def misfit(what: str, true_shape: tuple[int, ...], pred_shape: tuple[int, ...], expected: str) -> str:
     return f"{what} expects {expected}; received y_true of shape {true_shape}, y_pred of shape {pred_shape}"
-
-
-def _total(values: np.ndarray, scale: np.ndarray) -> float:
-    return float((values.astype(np.float64) * scale).sum())

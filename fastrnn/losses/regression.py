@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from ..registry import register
 from .loss import Loss
 
 Pair = tuple[np.ndarray, np.ndarray]
+InKernels = tuple[str, dict[str, Any]]
 
 
 @register("loss", "mse", "MSE")
@@ -19,11 +20,8 @@ Pair = tuple[np.ndarray, np.ndarray]
 class MeanSquaredError(Loss):
     """mean(d ** 2)"""
 
-    def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> Pair:
-        d = y_pred - y_true
-        values = np.square(d).mean(axis=-1)
-        d *= 2 / d.shape[-1]
-        return values, d
+    def in_kernels(self, fused: bool) -> InKernels:
+        return "squared_error", {}
 
 
 @register("loss", "mae", "MAE")
@@ -31,9 +29,8 @@ class MeanSquaredError(Loss):
 class MeanAbsoluteError(Loss):
     """mean(|d|); the derivative at d = 0 is 0"""
 
-    def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> Pair:
-        d = y_pred - y_true
-        return np.abs(d).mean(axis=-1), np.sign(d) / d.shape[-1]
+    def in_kernels(self, fused: bool) -> InKernels:
+        return "absolute_error", {}
 
 
 @register("loss", "mape", "MAPE")
@@ -69,12 +66,8 @@ class Huber(Loss):
         self.name = self.name or "huber_loss"
         super().__post_init__()
 
-    def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> Pair:
-        d = y_pred - y_true
-        clipped = np.clip(d, -self.delta, self.delta)
-        values = (clipped * (d - 0.5 * clipped)).mean(axis=-1)
-        clipped /= d.shape[-1]
-        return values, clipped
+    def in_kernels(self, fused: bool) -> InKernels:
+        return "huber", {"delta": self.delta}
 
 
 @register("loss", "logcosh")
@@ -82,10 +75,8 @@ class Huber(Loss):
 class LogCosh(Loss):
     """mean(log(cosh(d)))"""
 
-    def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> Pair:
-        d = y_pred - y_true
-        size = np.abs(d)
-        return (size + np.log1p(np.exp(-2 * size)) - math.log(2)).mean(axis=-1), np.tanh(d) / d.shape[-1]
+    def in_kernels(self, fused: bool) -> InKernels:
+        return "log_cosh", {}
 
 
 @register("loss")
@@ -127,8 +118,8 @@ class Poisson(Loss):
 class _BinaryHinge(Loss):
     """Targets -1 and 1; all of them 0 and 1 are read as these."""
 
-    def _targets(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-        y = super()._targets(y_true, y_pred)
+    def _targets(self, y_true: np.ndarray, y_pred: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
+        y = super()._targets(y_true, y_pred, kept)
         return 2 * y - 1 if ((y == 0) | (y == 1)).all() else y
 
 

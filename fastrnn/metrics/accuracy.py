@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .. import threads
+from .._core import kernels
 from ..losses.loss import misfit, same_shape
 from ..registry import register
 from .metric import RowMetric
@@ -27,19 +29,19 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndar
 def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """argmax(y) == argmax(p), y one-hot."""
     y_true, y_pred = same_shape(y_true, y_pred, "categorical_accuracy")
-    return y_true.argmax(axis=-1) == y_pred.argmax(axis=-1)
+    return _argmax(y_true) == _argmax(y_pred)
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """y == argmax(p), y a class number."""
     y_true, y_pred = _labels(y_true, y_pred, "sparse_categorical_accuracy")
-    return y_true == y_pred.argmax(axis=-1)
+    return y_true == _argmax(y_pred)
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
     """Whether argmax(y) is among the k classes of the largest p; ties count as among them."""
     y_true, y_pred = same_shape(y_true, y_pred, "top_k_categorical_accuracy")
-    return _in_top(y_true.argmax(axis=-1), y_pred, k)
+    return _in_top(_argmax(y_true), y_pred, k)
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
@@ -119,6 +121,13 @@ def _labels(y_true: Any, y_pred: Any, what: str) -> tuple[np.ndarray, np.ndarray
         expected = f"one class number per row of predictions, in the shape {y_pred.shape[:-1]}"
         raise ValueError(misfit(what, y_true.shape, y_pred.shape, expected))
     return labels, y_pred
+
+
+def _argmax(a: np.ndarray) -> np.ndarray:
+    """a.argmax(axis=-1)"""
+    if a.dtype not in (np.float32, np.float64):
+        return a.argmax(axis=-1)
+    return kernels.argmax_rows(np.ascontiguousarray(a), threads=threads.get_num_threads())
 
 
 def _in_top(labels: np.ndarray, y_pred: np.ndarray, k: int) -> np.ndarray:

@@ -133,7 +133,11 @@ class CallbackList(Callback):
 
     def _sort_hooks(self) -> None:
         self.progress: ProgbarLogger | None = self._find(ProgbarLogger)
-        self._hooks = {hook: [getattr(c, hook) for c in self.callbacks if overrides(c, hook)] for hook in HOOKS}
+        self._hooks: dict[str, list[Any]] = {hook: [] for hook in HOOKS}
+        for callback in self.callbacks:
+            for hook in HOOKS:
+                if overrides(callback, hook):
+                    self._hooks[hook].append(getattr(callback, hook))
 
     @property
     def history(self) -> Any:

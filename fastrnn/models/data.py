@@ -14,10 +14,14 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .. import threads
+from .._core import kernels
 from .ports import Ports, flatten, is_array, pack
 
 Array = np.ndarray
 Order = Callable[[], np.random.Generator]
+FLOATS = (np.float32, np.float64)
+MUCH = 1 << 15
 
 
 class Batch(NamedTuple):
@@ -111,7 +115,7 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """Batches of whole arrays: views where the order allows, copies (`np.take`) where rows are shuffled.
+    """Batches of whole arrays: views where the order allows, copies where rows are shuffled.
 
     Args:
         data: all rows.
@@ -139,9 +143,9 @@ class ArraySource:
     def _take(self, rows: Array) -> Batch:
         x, y, w, _ = self.data
         return Batch(
-            [np.take(a, rows, axis=0) for a in x],
-            y and [None if a is None else np.take(a, rows, axis=0) for a in y],
-            w and [None if a is None else np.take(a, rows, axis=0) for a in w],
+            [_gather(a, rows) for a in x],
+            y and [None if a is None else _gather(a, rows) for a in y],
+            w and [None if a is None else _gather(a, rows) for a in w],
             len(rows),
         )
 
@@ -284,6 +288,14 @@ def split(parts: tuple[Any, Any, Any], fraction: float) -> tuple[tuple[Any, Any,
         )
 
     return cut(slice(0, at)), cut(slice(at, rows))
+
+
+def _gather(array: Array, rows: Array) -> Array:
+    """array[rows], by the kernels where that is much to move."""
+    if array.size // len(array) * len(rows) < MUCH or array.dtype not in FLOATS or not array.flags.c_contiguous:
+        return array.take(rows, 0)
+    table = array.reshape(len(array), -1)
+    return kernels.gather_rows(table, rows, threads=threads.get_num_threads()).reshape(len(rows), *array.shape[1:])
 
 
 def _rows(array: Any, where: slice) -> Any:

@@ -35,9 +35,10 @@ OVERRIDES = (
 
 
 class Layout(NamedTuple):
-    """The graph of a model, made to be run and to be fed."""
+    """The graph of a model, made to be run and to be fed, and all of its layers, those inside others included."""
 
     network: Network
+    everything: list[Layer]
     inputs: Ports
     outputs: Ports
 
@@ -116,7 +117,12 @@ class Model(Layer, Trainable):
         self._forget_plans()
         who = f"model {self.name!r}"
         inputs = Ports(who, "input", self.input, _names(self.input, self.input_names))
-        return Layout(network, inputs, Ports(who, "target", self.output, _names(self.output, self.output_names)))
+        return Layout(
+            network,
+            _everything(network.layers),
+            inputs,
+            Ports(who, "target", self.output, _names(self.output, self.output_names)),
+        )
 
     # the graph
 
@@ -194,14 +200,7 @@ class Model(Layer, Trainable):
 
     def all_layers(self) -> list[Layer]:
         """The layers, those inside them, and so on, each once."""
-        found: dict[Layer, None] = {}
-        waiting = list(reversed(self.layers))
-        while waiting:
-            layer = waiting.pop()
-            if layer not in found:
-                found[layer] = None
-                waiting.extend(reversed(layer.sublayers))
-        return list(found)
+        return list(self.layout.everything) if self.built else _everything(self.layers)
 
     # a model as a layer
 
@@ -231,6 +230,8 @@ class Model(Layer, Trainable):
     def _compute(self, inputs: Any, mask: Any, training: bool | None) -> Any:
         self._build_for(inputs)
         arrays = self.ports[0].inputs(inputs)
+        if mask is None and not training:
+            return self.packed(self._infer(arrays))
         given = [*as_list(mask), *[None] * len(arrays)]
         known = [masks.check(m, a.shape, f"mask of {self.title}") for m, a in zip(given, arrays, strict=False)]
         plan = self.network.plan(Context(training=bool(training), store=self._store))
@@ -266,14 +267,11 @@ class Model(Layer, Trainable):
         return arrays if isinstance(x, (list, tuple)) else arrays[0]
 
     def forward(self, x: Any, mask: Any, context: Context) -> tuple[Any, Any]:
-        plan = self.network.plan(context)
-        run = self.network.forward(as_list(x), as_list(mask) or None, plan)
-        y = run.outputs if len(run.outputs) > 1 else run.outputs[0]
-        return y, (run, plan) if context.record else None
+        run = self.network.forward(as_list(x), as_list(mask) or None, self.network.plan(context))
+        return run.outputs if len(run.outputs) > 1 else run.outputs[0], run if context.record else None
 
     def backward(self, saved: Any, dy: Any) -> Any:
-        run, plan = saved
-        dx = self.network.backward(run, plan, dy if isinstance(dy, list) else [dy])
+        dx = self.network.backward(saved, dy if isinstance(dy, list) else [dy])
         return dx if len(dx) > 1 else dx[0]
 
     def output_mask(self, x: Any, mask: Any) -> Any:
@@ -376,6 +374,17 @@ def model_from_json(text: str, custom_objects: Mapping[str, Any] | None = None) 
 def clone_model(model: Model) -> Model:
     """A model of the same configuration with layers and weights of its own, not compiled."""
     return type(model).from_config(model.get_config())
+
+
+def _everything(layers: Sequence[Layer]) -> list[Layer]:
+    found: dict[Layer, None] = {}
+    waiting = list(reversed(layers))
+    while waiting:
+        layer = waiting.pop()
+        if layer not in found:
+            found[layer] = None
+            waiting.extend(reversed(layer.sublayers))
+    return list(found)
 
 
 def _names(structure: Any, layers: list[str]) -> list[str]:

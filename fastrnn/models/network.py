@@ -23,13 +23,14 @@ class Step:
     """One call of a layer: which slots it reads and fills.
 
     Attributes:
+        input, output: the slot, where there is one; None for a layer that takes, or gives, a list.
         cast: whether what comes in may have another dtype than the layer's.
         mask: slots of masks that were given with the call, None where masks travel by themselves.
         training: given with the call; None leaves it to the run.
         done: slots that nobody reads afterwards.
     """
 
-    __slots__ = ("cast", "done", "inputs", "layer", "mask", "outputs", "several_inputs", "several_outputs", "training")
+    __slots__ = ("cast", "done", "input", "inputs", "layer", "mask", "output", "outputs", "training")
 
     def __init__(
         self,
@@ -42,25 +43,22 @@ class Step:
         training: bool | None,
     ) -> None:
         self.layer, self.inputs, self.outputs = layer, inputs, outputs
-        self.several_inputs, self.several_outputs = several
+        self.input = None if several[0] else inputs[0]
+        self.output = None if several[1] else outputs[0]
         self.cast, self.mask, self.training = cast, mask if any(m is not None for m in mask) else [], training
         self.done: list[int] = []
 
-
-class Plan(NamedTuple):
-    """How one kind of run treats each step: its context, and whether backward passes through it."""
-
-    contexts: list[Context]
-    active: list[bool]
+    @property
+    def several(self) -> tuple[bool, bool]:
+        """Whether the layer takes a list, and whether it gives one."""
+        return self.input is None, self.output is None
 
 
-class Record(NamedTuple):
-    """What the tape holds of a step: what its layer saved, the gradients of its activity penalty, and the types its
-    inputs had before they were cast to the layer's."""
-
-    saved: Any
-    slopes: list[Array] | None
-    cast_from: list[np.dtype] | None
+# How one kind of run treats each step: its context. Backward passes the steps whose context says `record`.
+Plan = list[Context]
+# What the tape holds of a step: what its layer saved, the gradients of its activity penalty, and the types its inputs
+# had before they were cast to the layer's. None for a step that backward does not pass.
+Record = tuple[Any, list[Array] | None, list[np.dtype] | None]
 
 
 class Run(NamedTuple):
@@ -69,7 +67,7 @@ class Run(NamedTuple):
     outputs: list[Array]
     masks: list[Array | None]
     penalty: float
-    tape: list[Record]
+    tape: list[Record | None]
 
 
 class Network:
@@ -148,9 +146,8 @@ class Network:
             own = step.mask + [None] * (len(step.inputs) - len(step.mask))
             masks = [given.get(i) if m is None else slot(m) for i, m in zip(step.inputs, own, strict=True)]
             ins, outs = [slot(i) for i in step.inputs], [slot(i) for i in step.outputs]
-            several = step.several_inputs, step.several_outputs
             override = training if step.training is None else step.training
-            self.steps.append(Step(step.layer, ins, outs, several, step.cast, masks, override))
+            self.steps.append(Step(step.layer, ins, outs, step.several, step.cast, masks, override))
         return [slot(i) for i in inner.outputs]
 
     def _release(self) -> None:
@@ -169,7 +166,7 @@ class Network:
         Backward passes a step if something below it is trained: its own weights, weights of the steps that feed it,
         or, with `context.input_gradient`, the inputs of the network.
         """
-        contexts, active = [], []
+        contexts: Plan = []
         variants: dict[tuple[bool, bool, bool], Context] = {}
         wanted = [False] * self.count
         for slot in self.inputs:
@@ -184,8 +181,7 @@ class Network:
             if key not in variants:
                 variants[key] = replace(context, training=training, record=passes, input_gradient=below)
             contexts.append(variants[key])
-            active.append(passes)
-        return Plan(contexts, active)
+        return contexts
 
     def forward(self, arrays: Sequence[Array], masks: Sequence[Array | None] | None, plan: Plan) -> Run:
         """Runs the steps.
@@ -201,73 +197,75 @@ class Network:
             values[slot] = arrays[i]
             if masks is not None:
                 known[slot] = masks[i]
-        penalty, tape = 0.0, []
-        for step, context in zip(self.steps, plan.contexts, strict=True):
-            layer = step.layer
-            where = step.inputs
-            x: Any
-            mask: Any
-            if step.several_inputs:
-                x, mask = [values[i] for i in where], [known[i] for i in where]
+        penalty = 0.0
+        tape: list[Record | None] = []
+        x: Any
+        mask: Any
+        for step, context in zip(self.steps, plan, strict=True):
+            layer, one = step.layer, step.input
+            if one is not None:
+                x, mask = values[one], known[one]
             else:
-                x, mask = values[where[0]], known[where[0]]
+                x, mask = [values[i] for i in step.inputs], [known[i] for i in step.inputs]
             cast_from = None
             if step.cast:
                 if context.record and context.input_gradient:
-                    cast_from = [values[i].dtype for i in where]
+                    cast_from = [values[i].dtype for i in step.inputs]
                 x = layer.cast(x)
             for i, m in enumerate(step.mask):
                 if m is not None:
-                    mask = [*mask[:i], values[m], *mask[i + 1 :]] if step.several_inputs else values[m]
+                    mask = values[m] if one is not None else [*mask[:i], values[m], *mask[i + 1 :]]
             y, saved = layer.forward(x, mask, context)
             mask = layer.output_mask(x, mask)
-            if step.several_outputs:
+            one = step.output
+            if one is not None:
+                values[one], known[one] = y, mask
+            else:
                 for i, slot in enumerate(step.outputs):
                     values[slot] = y[i]
                 if mask is not None:
                     for slot, m in zip(step.outputs, mask, strict=True):
                         known[slot] = m
-            else:
-                slot = step.outputs[0]
-                values[slot], known[slot] = y, mask
             slopes = None
             if layer.activity_regularizer is not None:
                 value, slopes = _activity(layer.activity_regularizer, [values[i] for i in step.outputs])
                 penalty += value
-            tape.append(Record(saved, slopes, cast_from))
+            tape.append((saved, slopes, cast_from) if context.record else None)
             for slot in step.done:
                 values[slot] = None
         return Run([values[i] for i in self.outputs], [known[i] for i in self.outputs], penalty, tape)
 
-    def backward(self, run: Run, plan: Plan, doutputs: Sequence[Array | None]) -> list[Array | None]:
+    def backward(self, run: Run, doutputs: Sequence[Array | None]) -> list[Array | None]:
         """Adds the gradients of all weights; gives the gradient for each input, where the plan wants it."""
         gradients: list[Array | None] = [None] * self.count
         for slot, d in zip(self.outputs, doutputs, strict=True):
             _add(gradients, slot, d)
-        for step, active, record in zip(reversed(self.steps), reversed(plan.active), reversed(run.tape), strict=True):
-            if not active:
+        dy: Any
+        for step, record in zip(reversed(self.steps), reversed(run.tape), strict=True):
+            if record is None:
                 continue
-            dy: Any
-            if record.slopes is not None:
-                for slot, slope in zip(step.outputs, record.slopes, strict=True):
+            saved, slopes, cast_from = record
+            if slopes is not None:
+                for slot, slope in zip(step.outputs, slopes, strict=True):
                     _add(gradients, slot, slope)
-            if step.several_outputs:
+            if step.output is not None:
+                dy = gradients[step.output]
+                gradients[step.output] = None
+                if dy is None:
+                    continue
+            else:
                 dy = [gradients[i] for i in step.outputs]
                 if all(d is None for d in dy):
                     continue
-            else:
-                dy = gradients[step.outputs[0]]
-                if dy is None:
-                    continue
-            dx = step.layer.backward(record.saved, dy)
-            for slot in step.outputs:
-                gradients[slot] = None
+                for slot in step.outputs:
+                    gradients[slot] = None
+            dx = step.layer.backward(saved, dy)
             if dx is None:
                 continue
-            if not step.several_inputs:
+            if step.input is not None:
                 dx = [dx]
-            if record.cast_from is not None:
-                dx = [d if d is None else d.astype(t, copy=False) for d, t in zip(dx, record.cast_from, strict=True)]
+            if cast_from is not None:
+                dx = [d if d is None else d.astype(t, copy=False) for d, t in zip(dx, cast_from, strict=True)]
             for slot, d in zip(step.inputs, dx, strict=True):
                 _add(gradients, slot, d)
         return [gradients[i] for i in self.inputs]
@@ -278,7 +276,7 @@ class Network:
         slot = self.outputs[output]
         if self.outputs.count(slot) > 1 or any(slot in step.inputs for step in self.steps):
             return None
-        layer = next((step.layer for step in self.steps if step.outputs == [slot] and not step.several_outputs), None)
+        layer = next((step.layer for step in self.steps if step.output == slot), None)
         activation = None if layer is None or layer.activity_regularizer is not None else layer.final_activation
         return activation.name if activation is not None and getattr(activation, "axis", -1) == -1 else None
 
@@ -289,8 +287,8 @@ class Network:
             known[slot] = tuple(shape)
         for step in self.steps:
             ins = [known[i] for i in step.inputs]
-            out = step.layer.output_shape(ins if step.several_inputs else ins[0])
-            for slot, shape in zip(step.outputs, out if step.several_outputs else [out], strict=True):
+            out = step.layer.output_shape(ins if step.input is None else ins[0])
+            for slot, shape in zip(step.outputs, out if step.output is None else [out], strict=True):
                 known[slot] = tuple(shape)
         return [known[i] for i in self.outputs]
 

@@ -75,7 +75,8 @@ class Ports:
     def __init__(self, owner: str, kind: str, structure: Any, names: Sequence[str]) -> None:
         self.owner, self.kind, self.structure, self.names = owner, kind, structure, list(names)
         self.tensors: list[Tensor] = flatten(structure)
-        self._fixed = [(t.dtype, len(t.shape), t.shape[1:] if None not in t.shape[1:] else None) for t in self.tensors]
+        self._dtypes = [np.dtype(t.dtype) for t in self.tensors]
+        self._fixed = [None if None in t.shape[1:] else t.shape[1:] for t in self.tensors]
 
     def match(self, value: Any, argument: str) -> list[Any]:
         """One entry of `value` per tensor. Entries that are None, or missing from a dict of targets, stay None.
@@ -131,17 +132,17 @@ class Ports:
         return [self._input(v, i) for i, v in enumerate(self.match(value, "x"))]
 
     def _input(self, value: Any, i: int) -> Array:
-        dtype, rank, fixed = self._fixed[i]
+        dtype, fixed = self._dtypes[i], self._fixed[i]
         plain = type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous
-        if plain and value.ndim == rank and value.shape[1:] == fixed and value.size:
+        if plain and value.ndim and value.shape[1:] == fixed and value.size:
             return value
         what = f"input {self.names[i]!r} of {self.owner}"
         if value is None:
             raise ValueError(f"{what} is missing: received None")
         array = _fit(as_array(value, what), self.tensors[i].shape, what)
         if array.dtype.kind in "iu":
-            dtype = array.dtype.name
-        if array.dtype.kind == "f" and dtype[0] != "f" and not (array == np.trunc(array)).all():
+            dtype = array.dtype.newbyteorder("=")
+        if array.dtype.kind == "f" and dtype.kind != "f" and not (array == np.trunc(array)).all():
             raise ValueError(f"{what} has dtype {dtype}; received numbers that are not whole")
         if array.dtype.kind == "f" and isinstance(value, np.memmap):
             return array
@@ -164,7 +165,7 @@ class Ports:
             raise ValueError(
                 f"y of output {self.names[i]!r} of {self.owner} must have a batch axis; received {value!r}"
             )
-        dtype = self._fixed[i][0] if value.dtype.kind == "f" and not isinstance(value, np.memmap) else value.dtype
+        dtype = self._dtypes[i] if value.dtype.kind == "f" and not isinstance(value, np.memmap) else value.dtype
         return np.asarray(value, dtype=dtype, order="C")
 
     def weights(self, value: Any) -> list[Array | None] | None:
@@ -178,7 +179,7 @@ class Ports:
         else:
             parts = [value] * len(self.tensors)
         found: list[Array | None] = []
-        for name, dtype, part in zip(self.names, (f[0] for f in self._fixed), parts, strict=True):
+        for name, dtype, part in zip(self.names, self._dtypes, parts, strict=True):
             array = None if part is None else as_array(part, f"sample_weight of output {name!r}")
             if array is not None and array.ndim == 0:
                 raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .network import Network, Plan
 from .objective import Objective
 
 Array = np.ndarray
+Work = Callable[[], None]
 
 
 class TrainingStep:
@@ -53,13 +55,17 @@ class TrainingStep:
         if self.optimizer is not None and self.trained:
             self.optimizer.build(self.trained)
 
-    def train(self, batch: Batch) -> bool:
-        """One step, after `claim`. Weights change only if loss and gradients are finite; says whether they are."""
+    def train(self, batch: Batch, updates: Updates | None = None) -> bool:
+        """One step, after `claim`. Weights change only if loss and gradients are finite; says whether they are.
+
+        Args:
+            batch: checked arrays.
+            updates: of the loop that this step is part of, if there is one.
+        """
         run, total, parts = self._differentiate(batch, self.training)
-        finite = math.isfinite(total) and all(self._finite(segment) for segment in self._segments)
+        finite = math.isfinite(total) and all(s.gradients_are_finite() for s in self._segments)
         if finite and self.trained:
-            with uninterrupted():
-                self.optimizer.apply()
+            (undivided if updates is None else updates.undivided)(self.optimizer.apply)
         self.objective.record(batch, run, total, parts)
         return finite
 
@@ -78,7 +84,7 @@ class TrainingStep:
         plan = self.network.plan(Context(training=training, record=True, input_gradient=False, store=self.store))
         _, total, _ = self._differentiate(batch, plan)
         trained = {id(p) for p in self.trained}
-        return total, [p.gradient.copy() if id(p) in trained else np.zeros(p.shape, p.dtype) for p in self.weights]
+        return total, [p.copy_gradient() if id(p) in trained else np.zeros(p.shape, p.dtype) for p in self.weights]
 
     def _differentiate(self, batch: Batch, plan: Plan) -> tuple[Any, float, list[float]]:
         """Leaves the gradients of the loss, penalties included, in the parameters."""
@@ -90,7 +96,7 @@ class TrainingStep:
         total, slopes, parts = objective.differentiate(batch, run)
         total += run.penalty
         if math.isfinite(total):
-            network.backward(run, plan, slopes)
+            network.backward(run, slopes)
         for p in self.penalized:
             value, slope = p.regularizer.value_and_gradient(p.values)
             total += value
@@ -103,11 +109,7 @@ class TrainingStep:
         if blocks != self._blocks:
             self._blocks, self._segments = blocks, segments(self.weights)
         for segment in self._segments:
-            segment.gradients.fill(0)
-
-    def _finite(self, segment: Segment) -> bool:
-        with np.errstate(all="ignore"):
-            return bool(np.isfinite(segment.gradients.sum()))
+            segment.clear_gradients()
 
 
 class uninterrupted:
@@ -129,4 +131,57 @@ class uninterrupted:
         if self.handler is not None:
             signal.signal(signal.SIGINT, self.handler)
             if self.pressed:
+                signal.raise_signal(signal.SIGINT)
+
+
+def undivided(work: Work) -> None:
+    """Does `work` as an `uninterrupted` block."""
+    with uninterrupted():
+        work()
+
+
+class Updates:
+    """The same for a loop of many updates, whose handler is put in place once:
+
+    with Updates() as updates:
+        while ...:
+            ...  # Ctrl-C is answered at once
+            updates.undivided(work)  # Ctrl-C is answered afterwards
+    """
+
+    __slots__ = ("held", "pressed", "previous")
+
+    def __init__(self) -> None:
+        self.held = self.pressed = False
+        self.previous: Any = None
+
+    def __enter__(self) -> Updates:
+        if threading.current_thread() is threading.main_thread():
+            previous = signal.getsignal(signal.SIGINT)
+            if callable(previous):
+                self.previous = previous
+                signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: Any) -> None:
+        """Calls the handler that was there before, with nothing of ours left behind should it raise."""
+        if self.held:
+            self.pressed = True
+            return
+        self.__exit__()
+        self.previous(number, frame)
+        signal.signal(signal.SIGINT, self._handle)
+
+    def __exit__(self, *_: Any) -> None:
+        if self.previous is not None and signal.getsignal(signal.SIGINT) == self._handle:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def undivided(self, work: Work) -> None:
+        self.held = True
+        try:
+            work()
+        finally:
+            self.held = False
+            if self.pressed:
+                self.pressed = False
                 signal.raise_signal(signal.SIGINT)

@@ -16,7 +16,7 @@ from .callback_list import CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
-from .stepping import TrainingStep, uninterrupted
+from .stepping import TrainingStep, Updates, undivided
 
 Array = np.ndarray
 
@@ -63,8 +63,10 @@ class Trainable(Compilable):
         Raises:
             ValueError: if batches of several sizes would come, or of another size than is expected.
         """
+        if not isinstance(data, ArraySource):
+            return None
         layer = next((one for one in self.all_layers() if one.stateful), None)
-        if layer is None or not isinstance(data, ArraySource):
+        if layer is None:
             return None
         n, size = data.data.size, data.batch_size
         if n > size and n % size:
@@ -160,14 +162,15 @@ class Trainable(Compilable):
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
-                for step, batch in enumerate(train):
-                    callbacks.on_train_batch_begin(step)
-                    finite = prepared.train(batch)
-                    callbacks.on_train_batch_end(step, objective.logs, batch.size)
-                    if not finite and not self.stop_training:
-                        raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
-                    if self.stop_training:
-                        break
+                with Updates() as updates:
+                    for step, batch in enumerate(train):
+                        callbacks.on_train_batch_begin(step)
+                        finite = prepared.train(batch, updates)
+                        callbacks.on_train_batch_end(step, objective.logs, batch.size)
+                        if not finite and not self.stop_training:
+                            raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
+                        if self.stop_training:
+                            break
                 if train.exhausted:
                     break
                 logs = objective.logs()
@@ -178,8 +181,7 @@ class Trainable(Compilable):
                 if self.stop_training:
                     break
             if self.optimizer is not None:
-                with uninterrupted():
-                    self.optimizer.finalize()
+                undivided(self.optimizer.finalize)
             callbacks.on_train_end(logs)
         except BaseException:
             callbacks.abort()
@@ -253,8 +255,9 @@ class Trainable(Compilable):
     def _returned(self, logs: dict[str, Any], return_dict: bool) -> Any:
         if return_dict:
             return logs
-        values = [logs[name] for name in self.objective.ordered(logs)]
-        return values if len(values) > 1 else values[0]
+        if len(logs) == 1:
+            return logs["loss"]
+        return [logs[name] for name in self.objective.ordered(logs)]
 
     def predict(
         self,
@@ -280,7 +283,7 @@ class Trainable(Compilable):
             for step, batch in enumerate(batches):
                 callbacks.on_predict_batch_begin(step)
                 outputs = self._infer(batch.x)
-                collected.add(outputs, batch.size)
+                collected.add(outputs, batch)
                 callbacks.on_predict_batch_end(step, {"outputs": outputs}, batch.size)
             callbacks.on_predict_end()
         except BaseException:
@@ -380,22 +383,29 @@ class Trainable(Compilable):
 
 
 class _Collector:
-    """Outputs of batches put together; in place if the number of samples is known before."""
+    """Outputs of batches put together; in place if the number of samples is known before, and as they are if one batch
+    holds all samples and the arrays are nobody else's."""
 
     def __init__(self, total: int | None) -> None:
         self.total, self.filled = total, 0
         self.buffers: list[Array] = []
         self.parts: list[list[Array]] = []
 
-    def add(self, outputs: list[Array], size: int) -> None:
+    def add(self, outputs: list[Array], batch: Batch) -> None:
         if self.total is None:
             self.parts.append([np.array(y) for y in outputs])
-            return
-        if not self.buffers:
-            self.buffers = [np.empty((self.total, *y.shape[1:]), y.dtype) for y in outputs]
-        for buffer, y in zip(self.buffers, outputs, strict=True):
-            buffer[self.filled : self.filled + size] = y
-        self.filled += size
+        elif batch.size == self.total:
+            shared = [*batch.x]
+            for y in outputs:
+                own = y.base is None and all(y is not other for other in shared)
+                self.buffers.append(y if own else y.copy())
+                shared.append(y)
+        else:
+            if not self.buffers:
+                self.buffers = [np.empty((self.total, *y.shape[1:]), y.dtype) for y in outputs]
+            for buffer, y in zip(self.buffers, outputs, strict=True):
+                buffer[self.filled : self.filled + batch.size] = y
+            self.filled += batch.size
 
     def arrays(self) -> list[Array]:
         if self.total is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..registry import register
-from .optimizer import Array, LearningRate, Optimizer
+from .optimizer import LearningRate, Optimizer
 
 
 @register("optimizer")
@@ -40,28 +40,9 @@ class Adam(Optimizer):
         correction = math.sqrt(1 - self.beta_2**step) / (1 - self.beta_1**step)
         return learning_rate * correction, self.beta_1, self.beta_2, self.epsilon
 
-    @staticmethod
-    def step(
-        w: Array,
-        g: Array,
-        scratch: Array,
-        alpha: float,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
-        momentum: Array,
-        velocity: Array,
-        velocity_hat: Array | None = None,
-    ) -> None:
-        move = scratch[0]
-        _track(momentum, velocity, g, move, beta_1, beta_2)
-        if velocity_hat is not None:
-            velocity = np.maximum(velocity_hat, velocity, out=velocity_hat)
-        np.sqrt(velocity, out=move)
-        np.add(move, epsilon, out=move)
-        np.divide(momentum, move, out=move)
-        np.multiply(move, alpha, out=move)
-        np.subtract(w, move, out=w)
+    @property
+    def kernel(self) -> str:
+        return "amsgrad" if self.amsgrad else "adam"
 
 
 @register("optimizer", "adamw")
@@ -103,29 +84,9 @@ class Adamax(Optimizer):
     def coefficients(self, learning_rate: float, step: int) -> tuple[Any, ...]:
         return learning_rate / (1 - self.beta_1**step), self.beta_1, self.beta_2, self.epsilon
 
-    @staticmethod
-    def step(
-        w: Array,
-        g: Array,
-        scratch: Array,
-        alpha: float,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
-        momentum: Array,
-        norm: Array,
-    ) -> None:
-        move = scratch[0]
-        np.subtract(g, momentum, out=move)
-        np.multiply(move, 1 - beta_1, out=move)
-        np.add(momentum, move, out=momentum)
-        np.abs(g, out=move)
-        np.multiply(norm, beta_2, out=norm)
-        np.maximum(norm, move, out=norm)
-        np.add(norm, epsilon, out=move)
-        np.divide(momentum, move, out=move)
-        np.multiply(move, alpha, out=move)
-        np.subtract(w, move, out=w)
+    @property
+    def kernel(self) -> str:
+        return "adamax"
 
 
 @register("optimizer")
@@ -162,30 +123,9 @@ class Nadam(Optimizer):
         root = 1 / math.sqrt(1 - self.beta_2**step)
         return of_momentum, of_gradient, root, self.beta_1, self.beta_2, self.epsilon
 
-    @staticmethod
-    def step(
-        w: Array,
-        g: Array,
-        scratch: Array,
-        of_momentum: float,
-        of_gradient: float,
-        root: float,
-        beta_1: float,
-        beta_2: float,
-        epsilon: float,
-        momentum: Array,
-        velocity: Array,
-    ) -> None:
-        move, other = scratch
-        _track(momentum, velocity, g, move, beta_1, beta_2)
-        np.multiply(momentum, of_momentum, out=move)
-        np.multiply(g, of_gradient, out=other)
-        np.add(move, other, out=move)
-        np.sqrt(velocity, out=other)
-        np.multiply(other, root, out=other)
-        np.add(other, epsilon, out=other)
-        np.divide(move, other, out=move)
-        np.subtract(w, move, out=w)
+    @property
+    def kernel(self) -> str:
+        return "nadam"
 
     def state(self) -> dict[str, np.ndarray]:
         return {**super().state(), "u_product": np.array(self._u_product)}
@@ -195,14 +135,3 @@ class Nadam(Optimizer):
             raise ValueError("Nadam: this state belongs to another optimizer; missing: u_product")
         super().set_state({name: value for name, value in state.items() if name != "u_product"})
         self._u_product = float(state["u_product"])
-
-
-def _track(momentum: Array, velocity: Array, g: Array, scratch: Array, beta_1: float, beta_2: float) -> None:
-    """`m <- m + (1 - beta_1)(g - m)` and `v <- v + (1 - beta_2)(g^2 - v)`."""
-    np.subtract(g, momentum, out=scratch)
-    np.multiply(scratch, 1 - beta_1, out=scratch)
-    np.add(momentum, scratch, out=momentum)
-    np.multiply(g, g, out=scratch)
-    np.subtract(scratch, velocity, out=scratch)
-    np.multiply(scratch, 1 - beta_2, out=scratch)
-    np.add(velocity, scratch, out=velocity)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..registry import register
-from .optimizer import Array, LearningRate, Optimizer
+from .optimizer import LearningRate, Optimizer
 
 
 @register("optimizer", "rmsprop")
@@ -41,36 +39,9 @@ class RMSprop(Optimizer):
     def coefficients(self, learning_rate: float, step: int) -> tuple[Any, ...]:
         return learning_rate, self.rho, self.momentum, self.epsilon
 
-    @staticmethod
-    def step(
-        w: Array,
-        g: Array,
-        scratch: Array,
-        lr: float,
-        rho: float,
-        friction: float,
-        epsilon: float,
-        velocity: Array,
-        momentum: Array | None = None,
-        average_gradient: Array | None = None,
-    ) -> None:
-        move, denominator = scratch
-        np.multiply(g, g, out=move)
-        _blend(velocity, move, rho)
-        np.add(velocity, epsilon, out=denominator)
-        if average_gradient is not None:
-            np.copyto(move, g)
-            _blend(average_gradient, move, rho)
-            np.multiply(average_gradient, average_gradient, out=move)
-            np.subtract(denominator, move, out=denominator)
-        np.sqrt(denominator, out=denominator)
-        np.multiply(g, lr, out=move)
-        np.divide(move, denominator, out=move)
-        if momentum is not None:
-            np.multiply(momentum, friction, out=momentum)
-            np.add(momentum, move, out=momentum)
-            move = momentum
-        np.subtract(w, move, out=w)
+    @property
+    def kernel(self) -> str:
+        return "rmsprop" + "_momentum" * bool(self.momentum) + "_centered" * self.centered
 
 
 @register("optimizer")
@@ -96,16 +67,9 @@ class Adagrad(Optimizer):
     def coefficients(self, learning_rate: float, step: int) -> tuple[Any, ...]:
         return learning_rate, self.epsilon
 
-    @staticmethod
-    def step(w: Array, g: Array, scratch: Array, lr: float, epsilon: float, accumulator: Array) -> None:
-        move, denominator = scratch
-        np.multiply(g, g, out=move)
-        np.add(accumulator, move, out=accumulator)
-        np.add(accumulator, epsilon, out=denominator)
-        np.sqrt(denominator, out=denominator)
-        np.multiply(g, lr, out=move)
-        np.divide(move, denominator, out=move)
-        np.subtract(w, move, out=w)
+    @property
+    def kernel(self) -> str:
+        return "adagrad"
 
 
 @register("optimizer")
@@ -134,34 +98,6 @@ class Adadelta(Optimizer):
     def coefficients(self, learning_rate: float, step: int) -> tuple[Any, ...]:
         return learning_rate, self.rho, self.epsilon
 
-    @staticmethod
-    def step(
-        w: Array,
-        g: Array,
-        scratch: Array,
-        lr: float,
-        rho: float,
-        epsilon: float,
-        accumulated_grad: Array,
-        accumulated_delta_var: Array,
-    ) -> None:
-        move, other = scratch
-        np.multiply(g, g, out=move)
-        _blend(accumulated_grad, move, rho)
-        np.add(accumulated_delta_var, epsilon, out=move)
-        np.sqrt(move, out=move)
-        np.add(accumulated_grad, epsilon, out=other)
-        np.sqrt(other, out=other)
-        np.multiply(move, g, out=move)
-        np.divide(move, other, out=move)
-        np.multiply(move, move, out=other)
-        _blend(accumulated_delta_var, other, rho)
-        np.multiply(move, lr, out=move)
-        np.subtract(w, move, out=w)
-
-
-def _blend(mean: Array, new: Array, kept: float) -> None:
-    """`mean <- kept * mean + (1 - kept) * new`; `new` is overwritten."""
-    np.multiply(mean, kept, out=mean)
-    np.multiply(new, 1 - kept, out=new)
-    np.add(mean, new, out=mean)
+    @property
+    def kernel(self) -> str:
+        return "adadelta"

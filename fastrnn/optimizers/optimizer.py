@@ -1,7 +1,8 @@
 """What all optimizers share: one step over flat arrays.
 
 An optimizer is the state of one weight and the step of one weight: the names and initial values of its *slots*
-(momentum, mean square, ...), the numbers that a step needs besides them, and a pure function over flat arrays. Here
+(momentum, mean square, ...), the numbers that a step needs besides them, and the step itself, which is one pass of the
+kernels over flat arrays (`_core/src/update.h`) or, in an optimizer of one's own, a function of NumPy arrays. Here
 is the rest, once: slots that lie over all parameters, clipping, weight decay, accumulated gradients, moving averages
 of the weights, constraints, exact saving.
 
@@ -14,7 +15,8 @@ The order of one step:
     a <- ema_momentum * a + (1 - ema_momentum) w  use_ema; w <- a every ema_overwrite_frequency steps
     w <- constraint(w)
 
-Formulas, order and defaults are those of Keras 3.
+Formulas, order and defaults are those of Keras 3. A lazy parameter (`Parameter.lazy`) takes part row by row: only where
+its gradient, after accumulation and clipping, is not all zero.
 """
 
 from __future__ import annotations
@@ -22,17 +24,20 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import threads
+from .._core import kernels
 from ..params import FLOAT_DTYPES, Block, Parameter, segments, unique
 from ..registry import Configurable, serialize, snake_case
 from .schedules import LearningRateSchedule
 
-CHUNK = 1 << 16  # weights a step handles at a time: scratch and slots of one chunk stay in the cache
+CHUNK = 1 << 16  # weights that a step in NumPy handles at a time: scratch and slots of one chunk stay in the cache
 AVERAGE, ACCUMULATOR = "average", "gradient_accumulator"
 NOTHING = np.empty(0)
 Array = np.ndarray
@@ -75,6 +80,7 @@ class Chunk(NamedTuple):
     accumulator: Array
     scratch: Array
     decayed: bool
+    lazy: Parameter | None
 
 
 class Group:
@@ -92,18 +98,23 @@ class Group:
                 yield name, p, slot[start : start + p.size].reshape(p.shape)
             start += p.size
 
-    def chunks(self, decays: Callable[[Parameter], bool]) -> Iterator[Chunk]:
-        """The same memory as pieces of at most `CHUNK` neighbours that are all decayed or all not."""
-        scratch = np.empty((2, min(CHUNK, sum(p.size for p in self.parameters))), self.dtype)
+    def chunks(self, decays: Callable[[Parameter], bool], most: int) -> Iterator[Chunk]:
+        """The same memory as pieces of at most `most` neighbours that are all decayed or all not; a lazy parameter is
+        a piece by itself. With a limit there is scratch memory."""
+        size = sum(p.size for p in self.parameters)
+        scratch = np.empty((2, most if most < size else size), self.dtype) if most < sys.maxsize else NOTHING
         offset = 0
-        for decayed, run in itertools.groupby(self.parameters, key=decays):
-            for segment in segments(list(run)):
-                for start in range(0, segment.size, CHUNK):
-                    stop = min(start + CHUNK, segment.size)
+        for (decayed, _), run in itertools.groupby(self.parameters, key=lambda p: (decays(p), p.lazy and id(p))):
+            members = list(run)
+            lazy = members[0] if members[0].lazy else None
+            for segment in segments(members):
+                for start in range(0, segment.size, segment.size if lazy else min(most, segment.size)):
+                    stop = segment.size if lazy else min(start + most, segment.size)
                     slots = {name: slot[offset + start : offset + stop] for name, slot in self.slots.items()}
                     average, accumulator = slots.pop(AVERAGE, NOTHING), slots.pop(ACCUMULATOR, NOTHING)
                     values, gradient = segment.values[start:stop], segment.gradients[start:stop]
-                    yield Chunk(values, gradient, slots, average, accumulator, scratch[:, : stop - start], decayed)
+                    aside = scratch[..., : stop - start]
+                    yield Chunk(values, gradient, slots, average, accumulator, aside, decayed, lazy)
                 offset += segment.size
 
 
@@ -111,7 +122,14 @@ class Group:
 class Optimizer(Configurable):
     """Base of all optimizers.
 
-    A subclass defines `slots`, `coefficients` and `step`; see `SGD` for a short one.
+    A subclass defines `slots`, `coefficients` and `step`:
+
+        @register("optimizer")
+        @dataclass(eq=False, repr=False)
+        class Signed(Optimizer):
+            @staticmethod
+            def step(w, g, scratch, learning_rate):
+                w -= learning_rate * np.sign(g)
 
     Args:
         learning_rate: a number, a `schedules.LearningRateSchedule`, or a function without arguments.
@@ -183,10 +201,19 @@ class Optimizer(Configurable):
         """The numbers that update number `step` (1, 2, ...) passes to `step`; called once an update."""
         return (learning_rate,)
 
-    @staticmethod
-    def step(w: Array, g: Array, scratch: Array, *coefficients: Any, **slots: Any) -> None:
-        """One update, in place, of the weights `w` (N) and their slots (N); `scratch` (2, N) may be overwritten."""
-        raise NotImplementedError("an optimizer defines step")
+    @property
+    def kernel(self) -> str | None:
+        """The name of the kernels' step (`kernels.steps`), which takes the coefficients and slots in their order."""
+        return None
+
+    def step(self, w: Array, g: Array, scratch: Array, *coefficients: Any, **slots: Any) -> None:
+        """One update, in place, of the weights `w` (N) and their slots (N); `scratch` (2, N) may be overwritten.
+
+        Whoever overrides it (a static method is enough) is not asked for `kernel`.
+        """
+        if self.kernel is None:
+            raise NotImplementedError(f"{type(self).__name__} must define step(w, g, scratch, *coefficients, **slots)")
+        kernels.update(self.kernel, w, g, tuple(slots.values()), (1.0, *coefficients))
 
     # What it offers.
 
@@ -310,7 +337,8 @@ class Optimizer(Configurable):
         blocks = [p.block for p in self._parameters]
         if blocks != self._blocks:
             self._blocks = blocks
-            self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays)]
+            most = CHUNK if self._in_numpy else sys.maxsize
+            self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays, most)]
             self._constrained = [p for p in self._parameters if p.constraint is not None]
 
     def _changed(self) -> None:
@@ -328,40 +356,67 @@ class Optimizer(Configurable):
             return True
         last = (self._calls + 1) % steps == 0
         for chunk in self._chunks:
-            np.add(chunk.accumulator, chunk.gradient, out=chunk.accumulator)
-            if last:
-                np.divide(chunk.accumulator, steps, out=chunk.gradient)
-                chunk.accumulator.fill(0)
+            _pass("accumulate", chunk, (chunk.accumulator,))
+        if last:
+            for p in self._parameters:
+                p.untrack_rows()
+            for chunk in self._chunks:
+                _pass("take_mean", chunk, (chunk.accumulator,), steps)
         return last
 
     def _clip(self) -> None:
         if self.clipvalue:
             for chunk in self._chunks:
-                np.clip(chunk.gradient, -self.clipvalue, self.clipvalue, out=chunk.gradient)
+                _pass("clip", chunk, (), self.clipvalue)
         elif self.clipnorm:
-            for p in self._parameters:
-                norm = math.sqrt(self._squared_norm(p))
+            for segment in (s for p in self._parameters for s in segments([p])):
+                norm = math.sqrt(_squared_norm(segment.gradients))
                 if norm > self.clipnorm:
-                    np.multiply(p.gradient, self.clipnorm / norm, out=p.gradient)
+                    count = threads.get_num_threads()
+                    kernels.update("scale", None, segment.gradients, (), (self.clipnorm / norm,), threads=count)
         elif self.global_clipnorm:
-            norm = math.sqrt(math.fsum(self._squared_norm(p) for p in self._parameters))
+            norm = math.sqrt(math.fsum(_squared_norm(s.gradients) for p in self._parameters for s in segments([p])))
             if norm > self.global_clipnorm:
                 for chunk in self._chunks:
-                    np.multiply(chunk.gradient, self.global_clipnorm / norm, out=chunk.gradient)
+                    _pass("scale", chunk, (), self.global_clipnorm / norm)
 
-    @staticmethod
-    def _squared_norm(p: Parameter) -> float:
-        """Sum of the squares of a gradient, in an order that depends on its size alone: no BLAS."""
-        gradient = p.gradient.reshape(-1)
-        return math.fsum(float(np.square(gradient[i : i + CHUNK]).sum()) for i in range(0, p.size, CHUNK))
+    @property
+    def _in_numpy(self) -> bool:
+        return getattr(type(self).step, "__func__", type(self).step) is not Optimizer.step
 
     def _update(self, learning_rate: float) -> None:
         coefficients = self.coefficients(learning_rate, self.iterations + 1)
-        keep = 1.0 - (self.weight_decay or 0.0) * learning_rate
-        for w, g, slots, _, _, scratch, decayed in self._chunks:
-            if keep != 1.0 and decayed:
-                np.multiply(w, keep, out=w)
-            self.step(w, g, scratch, *coefficients, **slots)
+        kernel = None if self._in_numpy else self.kernel
+        for chunk in self._chunks:
+            keep = 1.0 - (self.weight_decay or 0.0) * learning_rate if chunk.decayed else 1.0
+            if kernel is None:
+                self._step_in_numpy(chunk, keep, coefficients)
+                continue
+            kernels.update(
+                kernel,
+                chunk.values,
+                chunk.gradient,
+                tuple(chunk.slots.values()),
+                (keep, *coefficients),
+                width=_width(chunk.lazy),
+                rows=None if chunk.lazy is None else chunk.lazy.rows,
+                threads=threads.get_num_threads(),
+            )
+
+    def _step_in_numpy(self, chunk: Chunk, keep: float, coefficients: tuple[Any, ...]) -> None:
+        w, g, slots, scratch, where = chunk.values, chunk.gradient, chunk.slots, chunk.scratch, None
+        if chunk.lazy is not None:
+            shape = (-1, _width(chunk.lazy))
+            where = g.reshape(shape).any(axis=1)
+            w, g = w.reshape(shape)[where].reshape(-1), g.reshape(shape)[where].reshape(-1)
+            slots = {name: slot.reshape(shape)[where].reshape(-1) for name, slot in slots.items()}
+            scratch = np.empty((2, w.size), w.dtype)
+        if keep != 1.0:
+            np.multiply(w, keep, out=w)
+        self.step(w, g, scratch, *coefficients, **slots)
+        if where is not None:
+            for old, new in ((chunk.values, w), *((chunk.slots[name], slots[name]) for name in slots)):
+                old.reshape(shape)[where] = new.reshape(shape)
 
     def _average(self) -> bool:
         """Moves the averages towards the weights; says whether the weights took them."""
@@ -371,9 +426,7 @@ class Optimizer(Configurable):
         frequency = self.ema_overwrite_frequency
         overwrites = frequency is not None and (self.iterations + 1) % frequency == 0
         for chunk in self._chunks:
-            np.multiply(chunk.values, 1.0 - kept, out=chunk.scratch[0])
-            np.multiply(chunk.average, kept, out=chunk.average)
-            np.add(chunk.average, chunk.scratch[0], out=chunk.average)
+            _pass("average", chunk, (chunk.average,), kept)
             if overwrites:
                 chunk.values[:] = chunk.average
         return overwrites
@@ -401,3 +454,17 @@ class Optimizer(Configurable):
         for name in names:
             if not 0 <= getattr(self, name) < 1:
                 raise self._bad(name, "lie in [0, 1)")
+
+
+def _pass(name: str, chunk: Chunk, slots: tuple[Array, ...], *coefficients: float) -> None:
+    """One pass of the kernels over a chunk."""
+    kernels.update(name, chunk.values, chunk.gradient, slots, coefficients, threads=threads.get_num_threads())
+
+
+def _squared_norm(gradient: Array) -> float:
+    return kernels.squared_norm(gradient, threads=threads.get_num_threads())
+
+
+def _width(lazy: Parameter | None) -> int:
+    """The length of the rows of a lazy parameter; 0 for none."""
+    return 0 if lazy is None else lazy.size // lazy.shape[0]

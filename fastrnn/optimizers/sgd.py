@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ..registry import register
-from .optimizer import Array, LearningRate, Optimizer
+from .optimizer import LearningRate, Optimizer
 
 
 @register("optimizer")
@@ -34,25 +32,11 @@ class SGD(Optimizer):
         return {"momentum": 0.0} if self.momentum else {}
 
     def coefficients(self, learning_rate: float, step: int) -> tuple[Any, ...]:
-        return learning_rate, self.momentum, self.nesterov
+        return (learning_rate, self.momentum) if self.momentum else (learning_rate,)
 
-    @staticmethod
-    def step(
-        w: Array, g: Array, scratch: Array, lr: float, friction: float, nesterov: bool, momentum: Array | None = None
-    ) -> None:
-        move = scratch[0]
-        np.multiply(g, lr, out=move)
-        if momentum is None:
-            np.subtract(w, move, out=w)
-            return
-        np.multiply(momentum, friction, out=momentum)
-        np.subtract(momentum, move, out=momentum)
-        if nesterov:
-            np.subtract(w, move, out=w)
-            np.multiply(momentum, friction, out=move)
-            np.add(w, move, out=w)
-        else:
-            np.add(w, momentum, out=w)
+    @property
+    def kernel(self) -> str:
+        return ("nesterov" if self.nesterov else "momentum") if self.momentum else "sgd"
 
 
 @register("optimizer")
@@ -80,15 +64,6 @@ class Lion(Optimizer):
     def coefficients(self, learning_rate: float, step: int) -> tuple[Any, ...]:
         return learning_rate, self.beta_1, self.beta_2
 
-    @staticmethod
-    def step(w: Array, g: Array, scratch: Array, lr: float, beta_1: float, beta_2: float, momentum: Array) -> None:
-        kept, new = scratch
-        np.multiply(momentum, beta_1, out=kept)
-        np.multiply(g, 1 - beta_1, out=new)
-        np.add(kept, new, out=new)
-        np.sign(new, out=new)
-        np.multiply(new, lr, out=new)
-        np.subtract(w, new, out=w)
-        np.multiply(momentum, beta_2, out=momentum)
-        np.multiply(g, 1 - beta_2, out=new)
-        np.add(momentum, new, out=momentum)
+    @property
+    def kernel(self) -> str:
+        return "lion"

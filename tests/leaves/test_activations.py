@@ -101,6 +101,13 @@ def test_configuration_comes_back(activation: Activation) -> None:
     np.testing.assert_array_equal(again.forward(points()), activation.forward(points()))
 
 
+@every_activation
+def test_an_array_nobody_needs_any_more_gives_the_same(activation: Activation) -> None:
+    for dtype in ("float32", "float64"):
+        x = points().astype(dtype)
+        np.testing.assert_array_equal(activation.forward_over(x.copy()), activation.forward(x))
+
+
 def test_names_tell_parameters_apart() -> None:
     assert activations.get("elu").name == "elu" and activations.Elu(1.0).name == "elu"
     assert activations.Elu(0.5).name == "Elu(alpha=0.5)"

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from fastrnn import activations, losses, registry
-from fastrnn.losses import crossentropy
+from fastrnn import activations, losses, registry, threads
 
 BATCH, TIME, CLASSES = 5, 4, 3
 POSITIONS = (BATCH, TIME)
@@ -340,17 +339,23 @@ def test_axis_of_the_classes_may_be_any(name: str, from_logits: bool) -> None:
     np.testing.assert_array_equal(dy, np.moveaxis(dy2, 1, -1))
 
 
-@pytest.mark.parametrize("name", ["CategoricalCrossentropy", "SparseCategoricalCrossentropy"])
-def test_blocks_of_rows_change_no_bit(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    y, z = (label_logits if name.startswith("Sparse") else one_hot_logits)(np.random.default_rng(11), (50,))
-    loss = getattr(losses, name)(from_logits=True)
-    whole = loss.value_and_gradient(y, z)
-    values = loss(y, z)
-    for size in (1, 7 * z[0].nbytes):
-        monkeypatch.setattr(crossentropy, "BLOCK_BYTES", size)
-        value, dz = loss.value_and_gradient(y, z)
-        assert value == whole[0] and loss(y, z) == values
-        np.testing.assert_array_equal(dz, whole[1])
+@every_loss
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_threads_change_no_bit(case: Case, dtype: str) -> None:
+    rng = np.random.default_rng(11)
+    y, p = case.data(rng, (3000, TIME))
+    p = p.astype(dtype)
+    w, m = weights_and_mask((3000, TIME) if "axis" not in case.options else (3000, CLASSES), rng)
+    before = threads.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 3, 4):
+            threads.set_num_threads(count)
+            value, dy = case.loss().value_and_gradient(y, p, w, m)
+            found.append((value, case.loss()(y, p, w, m), dy.tobytes()))
+    finally:
+        threads.set_num_threads(before)
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -134,6 +134,18 @@ def test_contiguous_batches_are_views_and_mixed_ones_copies() -> None:
     assert sorted(b.size for b in blocks) == [2, 4, 4] and all(b.x[0].base is x for b in blocks)
 
 
+@pytest.mark.parametrize("kind", ["float32", "float64", ">f4", "float16", "int32", "a view"])
+def test_rows_that_are_much_to_move_are_mixed_in_the_same_order(kind: str) -> None:
+    x = rng.normal(size=(70, 3, 400, 2)).astype("float32" if kind == "a view" else kind)
+    x = x[..., ::2, :] if kind == "a view" else x
+    y = rng.normal(size=70)
+    batches = list(ArraySource(Batch([x], [y], None, 70), 64, True).batches(lambda: np.random.default_rng(0)))
+    order = np.random.default_rng(0).permutation(70)
+    assert [b.size for b in batches] == [64, 6] and all(b.x[0].flags.c_contiguous for b in batches)
+    np.testing.assert_array_equal(np.concatenate([b.x[0] for b in batches]), x[order])
+    np.testing.assert_array_equal(np.concatenate([b.y[0] for b in batches]), y[order])
+
+
 def test_epochs_of_some_steps_begin_a_new_pass_after_the_last() -> None:
     source = ArraySource(Batch([np.arange(6)], None, None, 6), 2, False)
     epochs = Epochs(source, 3)

@@ -213,8 +213,8 @@ def test_backward_stops_where_nothing_below_is_trained() -> None:
     model.compile("sgd", "mse")
     model.train_on_batch(floats(2, 3), floats(2, 1))
     assert Counted.asked == 0
-    assert [c.input_gradient for c in model._training_step.training.contexts] == [False, False, True]
-    assert [c.record for c in model._training_step.training.contexts] == [False, True, True]
+    assert [c.input_gradient for c in model._training_step.training] == [False, False, True]
+    assert [c.record for c in model._training_step.training] == [False, True, True]
 
 
 def test_gradients_leave_the_model_as_it_was() -> None:

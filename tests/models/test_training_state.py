@@ -16,7 +16,7 @@ import pytest
 
 from fastrnn import Input, Model, Sequential, callbacks, layers, models, optimizers, regularizers, threads, utils
 from fastrnn.models import NonFiniteLossError
-from fastrnn.models.stepping import uninterrupted
+from fastrnn.models.stepping import Updates, uninterrupted
 
 rng = np.random.default_rng(7)
 
@@ -292,6 +292,100 @@ def test_ctrl_c_inside_an_update_lets_it_finish() -> None:
     with pytest.raises(KeyboardInterrupt):
         model.fit(x, y, verbose=0)
     np.testing.assert_allclose(model.get_weights()[0], before - 0.1 * slope, rtol=1e-5, atol=1e-7)
+
+
+def linear() -> Sequential:
+    model = Sequential([Input((2,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+def press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def test_a_loop_of_updates_answers_ctrl_c_between_them_only() -> None:
+    seen: list[str] = []
+
+    def work() -> None:
+        press()
+        seen.append("done")
+
+    with pytest.raises(KeyboardInterrupt), Updates() as updates:
+        updates.undivided(lambda: seen.append("first"))
+        updates.undivided(work)
+        seen.append("never")
+    assert seen == ["first", "done"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt), Updates():
+        press()
+        seen.append("never")
+    assert seen == ["first", "done"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_work_that_fails_in_a_loop_of_updates_is_not_held_back_afterwards() -> None:
+    with Updates() as updates:
+        with pytest.raises(ZeroDivisionError):
+            updates.undivided(lambda: 1 // 0)  # type: ignore[arg-type, return-value]
+        with pytest.raises(KeyboardInterrupt):
+            press()
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
+def test_a_loop_of_updates_leaves_a_handler_alone_that_is_not_pythons(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        with Updates():
+            assert signal.getsignal(signal.SIGINT) is handler
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_handler_that_raises_nothing_is_called_and_the_loop_goes_on() -> None:
+    seen: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        seen.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        with Updates() as updates:
+            press()
+            updates.undivided(lambda: (press(), press(), seen.append(0)))  # type: ignore[arg-type, func-returns-value, return-value]
+            press()
+        assert seen == [signal.SIGINT, 0, signal.SIGINT, signal.SIGINT]
+        assert signal.getsignal(signal.SIGINT) is note
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_fit_leaves_the_handler_that_a_callback_puts_in_place() -> None:
+    def mine(*_: Any) -> None: ...
+
+    class Polite(callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            signal.signal(signal.SIGINT, mine)
+
+    model = linear()
+    try:
+        model.fit(floats(4, 2), floats(4, 1), verbose=0, callbacks=[Polite()])
+        assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_fit_in_another_thread_touches_no_handler() -> None:
+    seen = []
+    model, x, y = linear(), floats(4, 2), floats(4, 1)
+
+    class Look(callbacks.Callback):
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    worker = threading.Thread(target=lambda: model.fit(x, y, verbose=0, callbacks=[Look()]))
+    worker.start()
+    worker.join()
+    assert seen == [signal.default_int_handler]
 
 
 class Interrupt(callbacks.Callback):

@@ -192,6 +192,24 @@ ALWAYS_INLINE FN(vec) FN(vlog1p)(FN(vec) z)
     return g * square * FN(polynomial)(FN(log_terms), count, square) + g;
 }
 
+/* log(x) for normal numbers x > 0; NaN gives NaN. With x = 2^n m, m in [1/sqrt(2), sqrt(2)): n ln 2 + log(m). */
+ALWAYS_INLINE FN(vec) FN(vlog)(FN(vec) x)
+{
+    const int count = sizeof FN(log_terms) / sizeof(REAL);
+    const FN(lane) one = (FN(lane))EXPONENT_BIAS << MANTISSA_BITS;
+    const FN(lane) fraction = ((FN(lane))1 << MANTISSA_BITS) - 1;
+    FN(vec) m = (FN(vec))(((FN(ivec))x & fraction) | one); /* in [1, 2) */
+    FN(ivec) upper = FN(above)(m, FN(splat)((REAL)1.4142135623730951));
+    m = FN(select)(upper, (REAL)0.5 * m, m);
+    /* x > 0, so the exponent field stands alone; n = field - bias, + 1 where m was halved (upper is -1 there) */
+    FN(ivec) n = (((FN(ivec))x >> MANTISSA_BITS) & (2 * EXPONENT_BIAS + 1)) - EXPONENT_BIAS - upper;
+    FN(vec) exponent = (FN(vec))(n + (FN(ivec))FN(splat)(ROUNDER)) - ROUNDER;
+    FN(vec) g = 2 * (m - 1) / (m + 1);
+    FN(vec) square = g * g;
+    FN(vec) log_m = g * square * FN(polynomial)(FN(log_terms), count, square) + g;
+    return exponent * (REAL)LN2_HIGH + (exponent * (REAL)LN2_LOW + log_m) + (x - x);
+}
+
 /* ---------------------------------------------------------------------------------------------- tanh and sigmoid ---- */
 
 /* tanh|x| = (1 - e^-2|x|) / (1 + e^-2|x|) */

@@ -32,10 +32,23 @@ extern const struct fr_build BUILD;
 #define SUFFIX _f64
 #include "kernels.h"
 
+#define FUNCTIONS(T)                                                                                                   \
+    {                                                                                                                  \
+        .pack = pack_##T, .forward = forward_##T, .backward = backward_##T, .product = product_##T,                    \
+        .activate = activate_array_##T, .softmax = softmax_##T, .argmax_rows = argmax_rows_##T, .loss = loss_##T,      \
+        .dropout = dropout_##T, .keep = keep_##T, .update = update_##T, .all_finite = all_finite_##T,                  \
+        .squared_norm = squared_norm_##T, .gather_rows = gather_rows_##T, .scatter_add_rows = scatter_add_rows_##T,    \
+        .column_sum = column_sum_##T, .stream = stream_##T,                                                            \
+    }
+
 const struct fr_build BUILD = {
     .name = FR_STRING(ISA),
     .activations = fr_activation_names,
     .activation_count = FR_ACTIVATIONS,
-    .f32 = { pack_f32, forward_f32, backward_f32, product_f32, activate_array_f32, scatter_add_rows_f32, column_sum_f32, softmax_f32, stream_f32 },
-    .f64 = { pack_f64, forward_f64, backward_f64, product_f64, activate_array_f64, scatter_add_rows_f64, column_sum_f64, softmax_f64, stream_f64 },
+    .losses = fr_loss_names,
+    .loss_count = FR_LOSSES,
+    .steps = fr_step_shapes,
+    .step_count = FR_STEPS,
+    .f32 = FUNCTIONS(f32),
+    .f64 = FUNCTIONS(f64),
 };

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 enum fr_status { FR_OK, FR_NO_MEMORY, FR_INTERRUPTED };
-enum { FR_MAX_STATES = 2 };
+enum { FR_MAX_STATES = 2, FR_MAX_CALLS = 2, FR_MAX_SLOTS = 3, FR_MAX_COEFFICIENTS = 8 };
 
 /* How many threads to use at most, and how the caller is asked now and then (by thread 0 only, every 50 ms at the
  * earliest) whether to give up: a non-zero answer ends the call with FR_INTERRUPTED. `interrupted` may be NULL. */
@@ -52,7 +52,8 @@ struct fr_forward_call {
     const void *input_dropout;               /* [input_groups,B,D] multiplies x, or NULL */
     int input_groups;                        /* 1: one mask for all gates; G: one a gate */
     const void *recurrent_dropout;           /* [G,B,H] multiplies h before the recurrent product, or NULL */
-    void *sequence;                          /* out [B,T,H] or NULL */
+    void *sequence;                          /* out [B,T,H] or NULL; rows of H lie sequence_ld apart */
+    ptrdiff_t sequence_ld;
     void *last_output;                       /* out [B,H] */
     void *final_state[FR_MAX_STATES];        /* out [B,H] each */
     struct fr_tape **tape;                   /* out, to be freed with fr_tape_free; NULL: no backward pass follows */
@@ -62,7 +63,8 @@ struct fr_forward_call {
 struct fr_backward_call {
     const struct fr_packed *packed;          /* packed with backward = 1 from the weights of the forward pass */
     struct fr_tape *tape;                    /* its call's arrays (x, mask, dropout masks) must still be alive */
-    const void *dsequence;                   /* [B,T,H] or NULL */
+    const void *dsequence;                   /* [B,T,H] or NULL; rows of H lie dsequence_ld apart */
+    ptrdiff_t dsequence_ld;
     const void *dlast;                       /* [B,H] or NULL: gradient of last_output */
     const void *dfinal[FR_MAX_STATES];       /* [B,H] each or NULL */
     void *dx;                                /* out [B,T,D] or NULL; zero at masked steps */
@@ -116,22 +118,84 @@ struct fr_stream_call {
 /* A multiple of any build's panels, in numbers. */
 static inline ptrdiff_t fr_stream_ld(ptrdiff_t columns) { return (columns + 63) / 64 * 64; }
 
+/* One step of an optimizer, or another pass over flat arrays (update.h lists them), with what it keeps of each weight.
+ * `width` > 0: only rows of so many weights in which the gradient is not all zero take part. */
+struct fr_update_call {
+    int step;
+    ptrdiff_t n;
+    void *w, *g;                      /* [n]; NULL where the step does not look at them */
+    void *slots[FR_MAX_SLOTS];        /* [n] each */
+    double coefficients[FR_MAX_COEFFICIENTS];
+    ptrdiff_t width;
+    const int64_t *rows;              /* [row_count] different rows: no others have a gradient; or NULL */
+    ptrdiff_t row_count;
+    int threads;
+};
+
+/* A loss (loss.h lists them) and its gradient. */
+struct fr_loss_call {
+    int loss;
+    ptrdiff_t rows, classes;
+    const void *predicted;            /* [rows, classes] */
+    const void *wanted;               /* [rows, classes], or int64 class numbers [rows] */
+    const unsigned char *kept;        /* [rows], 0: nothing of the row is looked at, its value and gradient are 0; or NULL */
+    const double *weights;            /* [rows] or NULL for ones */
+    double divisor, smoothing, epsilon, delta;
+    void *values;                     /* out [rows], not weighted */
+    void *gradient;                   /* out [rows, classes], times weight / divisor; or NULL */
+    double total;                     /* out: sum of value * weight / divisor */
+    ptrdiff_t wrong;                  /* out: the first row with impossible targets, or -1 */
+    int threads;
+};
+
+/* Zero at random: place i of draw `draw` of call `call` of stream `seed` is kept if its random number of 32 bits is at
+ * least `least`. y = x * factor where kept, else 0. */
+struct fr_dropout_call {
+    uint64_t seed, call;
+    uint32_t draw, least;
+    ptrdiff_t n;
+    double factor;
+    const void *x;                    /* [n], or NULL for ones */
+    void *y;                          /* out [n] */
+    unsigned char *kept;              /* [n]: out of dropout (may be NULL), into keep */
+    int threads;
+};
+
 struct fr_functions {
     int (*pack)(const struct fr_pack_call *, struct fr_packed **);
-    int (*forward)(const struct fr_forward_call *);
-    int (*backward)(const struct fr_backward_call *);
+    /* n calls, 1 or 2, that know nothing of each other, at once: the first one's `control` is that of all. */
+    int (*forward)(const struct fr_forward_call *const *calls, int n);
+    int (*backward)(const struct fr_backward_call *const *calls, int n);
     int (*product)(const struct fr_product_call *);
-    void (*activate)(int activation, const void *x, void *y, ptrdiff_t n);
-    void (*scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n);
-    void (*column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out); /* out [columns] += */
-    void (*softmax)(const void *x, void *y, ptrdiff_t rows, ptrdiff_t columns);      /* of each row; y may be x */
+    void (*activate)(int activation, const void *x, void *y, ptrdiff_t n, int threads);
+    void (*softmax)(const void *x, void *y, ptrdiff_t rows, ptrdiff_t columns, int threads); /* of rows; y may be x */
+    void (*argmax_rows)(const void *x, ptrdiff_t rows, ptrdiff_t columns, int64_t *where, int threads);
+    void (*loss)(struct fr_loss_call *);
+    void (*dropout)(const struct fr_dropout_call *);
+    void (*keep)(const struct fr_dropout_call *); /* the same once more, for those that `kept` says */
+    void (*update)(const struct fr_update_call *);
+    int (*all_finite)(const void *x, ptrdiff_t n, int threads);
+    int (*squared_norm)(const void *x, ptrdiff_t n, int threads, double *result);
+    void (*gather_rows)(const void *table, ptrdiff_t width, const int64_t *ids, void *rows, ptrdiff_t n, int threads);
+    void (*scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n, int threads);
+    void (*column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out, int threads); /* out [columns] += */
     void (*stream)(const struct fr_stream_call *);
+};
+
+/* What a step of `fr_update_call` takes: how many slots, how many coefficients, whether weights and gradients. */
+struct fr_step_shape {
+    const char *name;
+    int slots, coefficients, w, g;
 };
 
 struct fr_build {
     const char *name;
     const char *const *activations; /* [activation_count], in the order of enum fr_activation */
     int activation_count;
+    const char *const *losses;      /* [loss_count], in the order of enum fr_loss */
+    int loss_count;
+    const struct fr_step_shape *steps; /* [step_count], in the order of enum fr_step */
+    int step_count;
     struct fr_functions f32, f64;
 };
 

@@ -1,6 +1,10 @@
 /* kernels.h - every kernel for one REAL, in the order in which they build on each other. */
 #include "simd.h"
 #include "activations.h"
+#include "update.h"
+#include "rows.h"
+#include "random.h"
+#include "loss.h"
 #include "gemm.h"
 #include "product.h"
 #include "pack.h"

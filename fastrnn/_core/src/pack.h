@@ -3,10 +3,13 @@
  *
  *   A panel is `wide` vectors of neighbouring units; panel p holds units [p*wide*VW, (p+1)*wide*VW).
  *   gates buffer   [panel][visit][slot][wide*VW]      pre-activations, then activations, then their gradients
- *   w, u           [panel][k][gate][wide*VW]          k over D or H; gates in the order of x_gates or h_gates
- *   wt, ut         [columns/(4*VW)][k][4*VW]          transposes; k over [panel][gate][wide*VW] as in the buffer
+ *   w, u           [panel][part][k][vectors of a part] k over D or H; vectors over [gate][wide], gates in the order of
+ *                                                     x_gates or h_gates; a part is the whole panel, but two vectors where
+ *                                                     the tiles are so narrow (see gemm.h) and the panel has four
+ *   wt, ut         [columns/block][k][block]          transposes; k over [panel][gate][wide*VW] as in the buffer, a block
+ *                                                     is part_vectors*VW columns
  *   bias           [panel][slot][wide*VW]             what a slot starts with
- * Lanes past H, and columns past D or H, hold zeros. */
+ * Lanes past H, and columns past D or H in the last vector, hold zeros; vectors past that are never read. */
 
 #ifndef FR_PACK_SHARED
 #define FR_PACK_SHARED
@@ -33,6 +36,7 @@ struct FN(layout) {
     ptrdiff_t panels;
     ptrdiff_t gates_row;  /* one visit of one panel, slots*unit_step */
     ptrdiff_t gates_k;    /* one k of a packed panel, G*unit_step */
+    int part_vectors;     /* vectors of one part of a packed panel */
     ptrdiff_t depth;      /* k of a transpose: panels*gates_k */
 };
 
@@ -44,6 +48,7 @@ static inline struct FN(layout) FN(layout)(int cell, ptrdiff_t D, ptrdiff_t H)
     l.gates_row = l.cell->slots * l.unit_step;
     l.gates_k = l.cell->G * l.unit_step;
     l.depth = l.panels * l.gates_k;
+    l.part_vectors = l.cell->G * l.cell->wide == 4 ? (int)FN(part_vectors) : l.cell->G * l.cell->wide;
     return l;
 }
 
@@ -55,46 +60,72 @@ static inline ptrdiff_t FN(units)(const struct FN(layout) *l, ptrdiff_t p)
 }
 static inline int FN(vectors)(const struct FN(layout) *l, ptrdiff_t p) { return (int)((FN(units)(l, p) + VW - 1) / VW); }
 
+/* Where vector `vector` of row k of panel p stands in w or u, which is K rows deep. */
+static inline ptrdiff_t FN(packed_at)(const struct FN(layout) *l, ptrdiff_t K, ptrdiff_t p, ptrdiff_t k, ptrdiff_t vector)
+{
+    const ptrdiff_t part = vector / l->part_vectors, within = vector % l->part_vectors;
+    return p * K * l->gates_k + ((part * K + k) * l->part_vectors + within) * VW;
+}
+
+/* The right factor that begins with `gate` of panel p of w or u: either that gate alone or all that a part begins with. */
+static inline struct FN(factor) FN(panel_factor)(const struct FN(layout) *l, const void *packed, ptrdiff_t K, ptrdiff_t p, int gate)
+{
+    const ptrdiff_t ldb = l->part_vectors * VW, in_parts = l->part_vectors < l->cell->G * l->cell->wide;
+    return FN(dense_factor)((const REAL *)packed + FN(packed_at)(l, K, p, 0, gate * l->cell->wide), ldb,
+                            in_parts ? K * ldb : FN(part_vectors) * VW, K);
+}
+
+/* The right factor of columns [4*VW*block, ...) of wt or ut, for the gates from `gate` on; its k runs over `gates` gates of
+ * every panel, as they stand in the gates buffer. */
+static inline struct FN(factor) FN(transposed_factor)(const struct FN(layout) *l, const void *packed, ptrdiff_t block, int gate, int gates,
+                                                      ptrdiff_t gates_panel)
+{
+    const ptrdiff_t ldb = FN(part_vectors) * VW;
+    return (struct FN(factor)){ .b = (const REAL *)packed + block * l->depth * 4 * VW + gate * l->unit_step * ldb,
+                                .ldb = ldb, .part = l->depth * ldb, .segments = (int)l->panels, .length = gates * l->unit_step,
+                                .last = gates * FN(vectors)(l, l->panels - 1) * VW, .a_step = gates_panel, .b_step = l->gates_k * ldb };
+}
+
 struct FN(pack_run) {
     const struct fr_pack_call *q;
     struct FN(layout) l;
     struct fr_packed *to;
 };
 
-/* m [K, G*H] -> panels, rows [k0,k1) of every panel. */
+/* m [K, G*H] -> panels, rows [k0,k1) of every panel. A few rows at a time: a panel then gets whole cache lines in a run, and
+ * what a line of m holds for the next panel is used soon. */
 static void FN(pack_panels)(const struct FN(layout) *l, const char *letters, const REAL *m, ptrdiff_t K, ptrdiff_t k0, ptrdiff_t k1, REAL *to)
 {
-    const int G = l->cell->G;
-    for (int g = 0; g < G; g++) {
-        const REAL *gate = m + fr_gate_index(l->cell, letters[g]) * l->H;
+    const int G = l->cell->G, wide = l->cell->wide;
+    const ptrdiff_t row = G * l->H, few = 16;
+    for (ptrdiff_t k = k0; k < k1; k += few)
         for (ptrdiff_t p = 0; p < l->panels; p++)
-            for (ptrdiff_t j = 0; j < l->unit_step; j += VW) {
-                const ptrdiff_t unit = p * l->unit_step + j, left = l->H - unit;
-                for (ptrdiff_t k = k0; k < k1; k++)
-                    FN(store)(to + (p * K + k) * l->gates_k + g * l->unit_step + j,
-                              left > 0 ? FN(load_part)(gate + k * G * l->H + unit, left) : FN(splat)(0));
+            for (int vector = 0; vector < G * wide; vector++) {
+                const ptrdiff_t unit = p * l->unit_step + vector % wide * VW, left = l->H - unit;
+                const REAL *from = m + fr_gate_index(l->cell, letters[vector / wide]) * l->H + unit;
+                REAL *d = to + FN(packed_at)(l, K, p, 0, vector);
+                for (ptrdiff_t i = k; i < k + few && i < k1; i++)
+                    FN(store)(d + i * l->part_vectors * VW, left > 0 ? FN(load_part)(from + i * row, left) : FN(splat)(0));
             }
-    }
 }
 
-/* m [N, G*H] -> transpose, panels [p0,p1) of k. Read along the units, one cache line at a time, written scattered. */
+/* m [N, G*H] -> transpose, panels [p0,p1) of k, in squares of VW numbers of VW rows. 64 units of a row at once: memory likes
+ * runs of several lines. */
 static void FN(pack_transpose)(const struct FN(layout) *l, const char *letters, const REAL *m, ptrdiff_t N, ptrdiff_t p0, ptrdiff_t p1, REAL *to)
 {
     const int G = l->cell->G;
-    const ptrdiff_t columns = 4 * VW;
-    for (ptrdiff_t q = 0; q * columns < N; q++) {
-        const ptrdiff_t n = N - q * columns < columns ? N - q * columns : columns;
-        for (ptrdiff_t p = p0; p < p1; p++)
+    const ptrdiff_t block = FN(part_vectors) * VW, row = G * l->H, at_once = (64 + l->unit_step - 1) / l->unit_step;
+    for (ptrdiff_t n = 0; n < N; n += VW)
+        for (ptrdiff_t p = p0; p < p1; p += at_once)
             for (int g = 0; g < G; g++)
-                for (ptrdiff_t j0 = 0; j0 < l->unit_step; j0 += VW) {
-                    const ptrdiff_t unit = p * l->unit_step + j0, left = l->H - unit, lanes = left < 0 ? 0 : left < VW ? left : VW;
-                    const REAL *from = m + q * columns * G * l->H + fr_gate_index(l->cell, letters[g]) * l->H + unit;
-                    REAL *d = to + (q * l->depth + p * l->gates_k + g * l->unit_step + j0) * columns;
-                    if (lanes < VW || n < columns) memset(d, 0, (size_t)(VW * columns) * sizeof *d);
-                    for (ptrdiff_t i = 0; i < n; i++)
-                        for (ptrdiff_t j = 0; j < lanes; j++) d[j * columns + i] = from[i * G * l->H + j];
+                for (ptrdiff_t j = p * l->unit_step; j < (p + at_once) * l->unit_step && j < p1 * l->unit_step; j += VW) {
+                    const REAL *from = m + n * row + fr_gate_index(l->cell, letters[g]) * l->H + j;
+                    REAL *d = to + (n / block * l->depth + j / l->unit_step * l->gates_k + g * l->unit_step + j % l->unit_step) * block + n % block;
+                    FN(vec) r[VW];
+                    UNROLL for (int i = 0; i < VW; i++) r[i] = n + i < N && j < l->H ? FN(load_part)(from + i * row, l->H - j) : FN(splat)(0);
+                    FN(transpose_square)(r);
+                    UNROLL for (int i = 0; i < VW; i++) FN(store)(d + i * block, r[i]);
                 }
-    }
 }
 
 /* What every slot starts with: the input bias where the product with x fills it, plus the recurrent bias (the second
@@ -150,7 +181,9 @@ static int FN(pack)(const struct fr_pack_call *q, struct fr_packed **packed)
     to->wt = at, at += wt;
     to->ut = at;
     run.to = to;
-    fr_parallel((double)(w + u + wt + ut) < FR_WORTH_THREADS / 16 ? 1 : q->control.threads, FN(pack_body), &run);
+    struct fr_watch watch;
+    fr_watch_start(&watch, &q->control);
+    fr_parallel(&watch, (double)(w + u + wt + ut) < FR_WORTH_THREADS / 16 ? 1 : q->control.threads, FN(pack_body), &run);
     *packed = to;
     return FR_OK;
 }

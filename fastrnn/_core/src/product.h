@@ -12,22 +12,25 @@ struct FN(product_run) {
     int by_panels;
 };
 
-/* b block [k0,k0+kc) x [n0,n0+n) -> to [kc][panel], zeros beyond n. */
-static void FN(pack_block)(const struct fr_product_call *q, ptrdiff_t k0, ptrdiff_t kc, ptrdiff_t n0, ptrdiff_t n, REAL *to)
+/* b block [k0,k0+kc) x [n0,n0+n) -> to, as a factor with this ldb and part has it; zeros beyond n. */
+static void FN(pack_block)(const struct fr_product_call *q, ptrdiff_t k0, ptrdiff_t kc, ptrdiff_t n0, ptrdiff_t n, REAL *to, ptrdiff_t ldb, ptrdiff_t part)
 {
     const REAL *b = q->b;
-    if (!q->transpose_b) {
-        for (ptrdiff_t k = 0; k < kc; k++)
-            for (int v = 0; v < FN(panel); v += VW)
-                FN(store)(to + k * FN(panel) + v, n > v ? FN(load_part)(b + (k0 + k) * q->N + n0 + v, n - v) : FN(splat)(0));
-        return;
-    }
-    if (n < FN(panel)) memset(to, 0, (size_t)(kc * FN(panel)) * sizeof *to);
-    for (ptrdiff_t kk = 0; kk < kc; kk += VW) /* one cache line of every row of b at a time */
-        for (ptrdiff_t j = 0; j < n; j++) {
-            const REAL *row = b + (n0 + j) * q->K + k0;
-            for (ptrdiff_t k = kk; k < kk + VW && k < kc; k++) to[k * FN(panel) + j] = row[k];
+    const ptrdiff_t wide = FN(part_vectors) * VW;
+    if (q->transpose_b && n < FN(panel)) memset(to, 0, (size_t)(kc * FN(panel)) * sizeof *to);
+    for (ptrdiff_t j0 = 0; j0 < FN(panel); j0 += wide, to += part) {
+        if (!q->transpose_b) {
+            for (ptrdiff_t k = 0; k < kc; k++)
+                for (ptrdiff_t j = 0; j < wide; j += VW)
+                    FN(store)(to + k * ldb + j, n > j0 + j ? FN(load_part)(b + (k0 + k) * q->N + n0 + j0 + j, n - j0 - j) : FN(splat)(0));
+            continue;
         }
+        for (ptrdiff_t kk = 0; kk < kc; kk += VW) /* one cache line of every row of b at a time */
+            for (ptrdiff_t j = 0; j < wide && j0 + j < n; j++) {
+                const REAL *row = b + (n0 + j0 + j) * q->K + k0;
+                for (ptrdiff_t k = kk; k < kk + VW && k < kc; k++) to[k * ldb + j] = row[k];
+            }
+    }
 }
 
 /* Rows [m0,m1) of panel n0, a row-major: m1 - m0 <= product_rows. */
@@ -48,9 +51,10 @@ static void FN(product_of_rows)(const struct fr_product_call *q, ptrdiff_t m0, p
     const int direct = !q->transpose_b && !ragged && rows < 8; /* packing would cost more than it gains */
     for (ptrdiff_t k0 = 0; k0 < q->K; k0 += KC) {
         const ptrdiff_t kc = q->K - k0 < KC ? q->K - k0 : KC;
-        struct FN(factor) f = FN(dense_factor)(block, FN(panel), kc);
-        if (direct) f = FN(dense_factor)((const REAL *)q->b + k0 * q->N + n0, q->N, kc);
-        else FN(pack_block)(q, k0, kc, n0, n, block);
+        const ptrdiff_t wide = FN(part_vectors) * VW;
+        struct FN(factor) f = FN(dense_factor)(block, wide, kc * wide, kc);
+        if (direct) f = FN(dense_factor)((const REAL *)q->b + k0 * q->N + n0, q->N, wide, kc);
+        else FN(pack_block)(q, k0, kc, n0, n, block, f.ldb, f.part);
         FN(multiply_rows)(nv, rows, a, k0, c, 0, &f, k0 || q->accumulate ? NULL : start);
     }
     if (ragged)
@@ -87,7 +91,7 @@ static void FN(product_of_columns)(struct FN(product_run) *run, int thread, ptrd
         FN(pack_columns)(mr, packed, KC * mr, 0, tiles, row, NULL, kc, rows, 0);
         for (ptrdiff_t p = p0; p < p1; p++) {
             const ptrdiff_t n0 = p * FN(panel), n = q->N - n0 < FN(panel) ? q->N - n0 : FN(panel);
-            FN(pack_block)(q, k0, kc, n0, n, block);
+            FN(pack_block)(q, k0, kc, n0, n, block, FN(panel), FN(part_vectors) * VW);
             for (ptrdiff_t t = 0; t < tiles; t++) {
                 const ptrdiff_t left = rows - t * mr < mr ? rows - t * mr : mr;
                 REAL *out = (REAL *)q->c + (m0 + t * mr) * q->N + n0;
@@ -118,7 +122,6 @@ static void FN(product_body)(void *argument, int thread, int threads)
                 FN(product_of_rows)(q, m0, m1, p * FN(panel), scratch);
     }
     fr_flush_denormals_restore(saved);
-    fr_gather(&run->watch, thread, threads, 1);
 }
 
 static int FN(product)(const struct fr_product_call *q)
@@ -132,62 +135,7 @@ static int FN(product)(const struct fr_product_call *q)
     run.scratch = fr_take((size_t)(run.scratch_size * threads) * sizeof(REAL));
     if (!run.scratch) return FR_NO_MEMORY;
     fr_watch_start(&run.watch, &q->control);
-    fr_parallel(threads, FN(product_body), &run);
+    fr_parallel(&run.watch, threads, FN(product_body), &run);
     fr_give_back(run.scratch);
     return atomic_load(&run.watch.stop) ? FR_INTERRUPTED : FR_OK;
-}
-
-/* ---- small companions ----------------------------------------------------------------------------------------- */
-
-/* table[ids[i], :] += rows[i, :], in the order of i. */
-static void FN(scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i++) {
-        REAL *t = (REAL *)table + ids[i] * width;
-        const REAL *r = (const REAL *)rows + i * width;
-        for (ptrdiff_t j = 0; j < width; j++) t[j] += r[j];
-    }
-}
-
-/* out[j] += sum_i a[i,j], in the order of i. */
-static void FN(column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out)
-{
-    REAL *o = out;
-    for (ptrdiff_t j0 = 0; j0 < columns; j0 += FN(panel)) {
-        const ptrdiff_t n = columns - j0 < FN(panel) ? columns - j0 : FN(panel);
-        REAL sum[FN(panel)] = { 0 };
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            const REAL *r = (const REAL *)a + i * columns + j0;
-            for (ptrdiff_t j = 0; j < n; j++) sum[j] += r[j];
-        }
-        for (ptrdiff_t j = 0; j < n; j++) o[j0 + j] += sum[j];
-    }
-}
-
-static void FN(activate_array)(int activation, const void *x, void *y, ptrdiff_t n)
-{
-    for (ptrdiff_t i = 0; i < n; i += VW) {
-        ptrdiff_t left = n - i;
-        FN(store_part)((REAL *)y + i, FN(activate)(activation, FN(load_part)((const REAL *)x + i, left)), left);
-    }
-}
-
-/* y = exp(x) / sum(exp(x)) along each row. */
-static void FN(softmax)(const void *x, void *y, ptrdiff_t rows, ptrdiff_t columns)
-{
-    for (ptrdiff_t i = 0; i < rows; i++) {
-        const REAL *from = (const REAL *)x + i * columns;
-        REAL *to = (REAL *)y + i * columns, highest = from[0], total = 0;
-        for (ptrdiff_t j = 1; j < columns; j++) highest = from[j] > highest ? from[j] : highest;
-        FN(vec) sum = FN(splat)(0);
-        for (ptrdiff_t j = 0; j < columns; j += VW) {
-            const ptrdiff_t left = columns - j;
-            FN(vec) e = FN(vexp)(FN(load_part)(from + j, left) - highest);
-            FN(store_part)(to + j, e, left);
-            sum += left < VW ? FN(select)(FN(lane_numbers)() < (FN(lane))left, e, FN(splat)(0)) : e;
-        }
-        for (int v = 0; v < VW; v++) total += sum[v];
-        for (ptrdiff_t j = 0; j < columns; j += VW)
-            FN(store_part)(to + j, FN(load_part)(to + j, columns - j) / total, columns - j);
-    }
 }

@@ -43,6 +43,20 @@
 #define ALWAYS_INLINE static inline __attribute__((always_inline))
 #define NOINLINE __attribute__((noinline))
 
+/* Between steps of a loop that was unrolled by hand: no load moves up across it, into registers that are not there. */
+#define FENCE __asm__ volatile("" ::: "memory")
+
+/* IN_REGISTER(v): v is loaded once and stays, instead of being read from memory by each operation that uses it. */
+#if defined(__AVX512F__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+v"(v))
+#elif defined(__SSE2__) && !defined(FASTRNN_EMULATED_AVX512)
+#define IN_REGISTER(v) __asm__ volatile("" : "+x"(v))
+#elif defined(__aarch64__)
+#define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
+#else
+#define IN_REGISTER(v) (void)(v)
+#endif
+
 /* UNROLL in front of a loop with a small constant count: the loop is to disappear, so that its vectors stay in registers. */
 #if defined(__clang__)
 #define UNROLL _Pragma("clang loop unroll(full)")
@@ -96,6 +110,23 @@ ALWAYS_INLINE void fr_flush_denormals_restore(unsigned saved)
 }
 
 #endif
+
+/* Words of 32 bits, each in the low half of a lane; what stands in the high halves does not matter. */
+typedef uint64_t fr_words __attribute__((vector_size(VECTOR_BYTES)));
+
+/* The products of words with a constant, 64 bits each. */
+ALWAYS_INLINE fr_words fr_multiply_words(fr_words a, uint32_t b)
+{
+#if defined(FASTRNN_AVX512)
+    return (fr_words)_mm512_mul_epu32((__m512i)a, _mm512_set1_epi64(b));
+#elif defined(FASTRNN_AVX2)
+    return (fr_words)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+    return (fr_words)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
+#else
+    return (a & 0xffffffff) * (uint64_t)b;
+#endif
+}
 
 #endif /* FASTRNN_SIMD_SHARED */
 
@@ -261,4 +292,82 @@ ALWAYS_INLINE FN(vec) FN(fused)(FN(vec) a, FN(vec) b, FN(vec) c)
 #else
     return a * b + c;
 #endif
+}
+
+ALWAYS_INLINE FN(vec) FN(vsqrt)(FN(vec) a)
+{
+#if defined(FASTRNN_AVX512) && REAL_IS_FLOAT
+    return (FN(vec))_mm512_sqrt_ps((__m512)a);
+#elif defined(FASTRNN_AVX512)
+    return (FN(vec))_mm512_sqrt_pd((__m512d)a);
+#elif defined(FASTRNN_AVX2) && REAL_IS_FLOAT
+    return (FN(vec))_mm256_sqrt_ps((__m256)a);
+#elif defined(FASTRNN_AVX2)
+    return (FN(vec))_mm256_sqrt_pd((__m256d)a);
+#elif defined(__SSE2__) && VECTOR_BYTES == 16 && REAL_IS_FLOAT
+    return (FN(vec))_mm_sqrt_ps((__m128)a);
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+    return (FN(vec))_mm_sqrt_pd((__m128d)a);
+#else
+    for (int i = 0; i < VW; i++)
+        a[i] = REAL_IS_FLOAT ? __builtin_sqrtf((float)a[i]) : (REAL)__builtin_sqrt(a[i]);
+    return a;
+#endif
+}
+
+/* Whether any lane of a mask is set. */
+ALWAYS_INLINE int FN(any)(FN(ivec) mask)
+{
+#if defined(FASTRNN_AVX2)
+    return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
+#elif defined(__SSE2__) && VECTOR_BYTES == 16
+    return _mm_movemask_epi8((__m128i)mask) != 0;
+#else
+    FN(lane) found = 0;
+    for (int i = 0; i < VW; i++)
+        found |= mask[i];
+    return found != 0;
+#endif
+}
+
+/* The lanes of a and b in turns: of their lower halves, of their upper halves. */
+#undef ZIP
+#if defined(__clang__)
+#define ZIP_PAIRS_1(a, b, from) __builtin_shufflevector(a, b, from, from + VW)
+#define ZIP_PAIRS_2(a, b, from) __builtin_shufflevector(a, b, from, from + VW, from + 1, from + 1 + VW)
+#define ZIP_PAIRS_4(a, b, from) \
+    __builtin_shufflevector(a, b, from, from + VW, from + 1, from + 1 + VW, from + 2, from + 2 + VW, from + 3, from + 3 + VW)
+#define ZIP_PAIRS_8(a, b, from)                                                                              \
+    __builtin_shufflevector(a, b, from, from + VW, from + 1, from + 1 + VW, from + 2, from + 2 + VW, from + 3, from + 3 + VW, \
+                            from + 4, from + 4 + VW, from + 5, from + 5 + VW, from + 6, from + 6 + VW, from + 7, from + 7 + VW)
+#if VECTOR_BYTES == 64 && REAL_IS_FLOAT
+#define ZIP ZIP_PAIRS_8
+#elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && REAL_IS_FLOAT)
+#define ZIP ZIP_PAIRS_4
+#elif VECTOR_BYTES == 32 || REAL_IS_FLOAT
+#define ZIP ZIP_PAIRS_2
+#else
+#define ZIP ZIP_PAIRS_1
+#endif
+#else
+ALWAYS_INLINE FN(ivec) FN(zip_order)(int from)
+{
+    FN(ivec) order;
+    for (int i = 0; i < VW; i++) order[i] = from + i / 2 + i % 2 * VW;
+    return order;
+}
+#define ZIP(a, b, from) __builtin_shuffle(a, b, FN(zip_order)(from))
+#endif
+
+/* r[i][j] <-> r[j][i]: the first half of the rows is zipped with the second log2(VW) times. */
+ALWAYS_INLINE void FN(transpose_square)(FN(vec) r[VW])
+{
+    UNROLL for (int step = 1; step < VW; step *= 2) {
+        FN(vec) t[VW];
+        UNROLL for (int i = 0; i < VW / 2; i++) {
+            t[2 * i] = ZIP(r[i], r[i + VW / 2], 0);
+            t[2 * i + 1] = ZIP(r[i], r[i + VW / 2], VW / 2);
+        }
+        UNROLL for (int i = 0; i < VW; i++) r[i] = t[i];
+    }
 }

@@ -23,7 +23,7 @@ static void CELL_FN(_forward_rows)(const struct FN(worker) *w, ptrdiff_t panel, 
         for (ptrdiff_t k = 0; k < lanes; k += VW) {                                                   \
             struct FN(unit) u = FN(unit_at)(w, j, v, panel, k);                                       \
             CELL_FN(_forward)(&u, activation, recurrent);                                             \
-            if (sequence) FN(store_part)(sequence + v->y * s->l.H + unit + k, FN(load)(u.after[0]), lanes - k); \
+            if (sequence) FN(store_part)(sequence + v->y * s->q.sequence_ld + unit + k, FN(load)(u.after[0]), lanes - k); \
         }                                                                                             \
     }
     WITH_ACTIVATIONS(ROWS)

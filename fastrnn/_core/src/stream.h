@@ -34,15 +34,17 @@ static struct FN(unit) FN(stream_unit)(const struct fr_stream_call *s, const str
 
 /* ---- one row -------------------------------------------------------------------------------------------------- */
 
-/* acc [panels][vectors] += a [depth] times that many panels of b, each [depth][ldb]: only `vectors` of a line count. */
-ALWAYS_INLINE void FN(stream_multiply)(const int panels, const int vectors, FN(vec) (*acc)[4], const int first,
-                                       const REAL *a, ptrdiff_t depth, const REAL *b, const ptrdiff_t ldb)
+/* acc [panels][first+i] += a [depth] times vectors [from,to) of that many panels of b, which lie as pack.h says, with
+ * `vectors` in a line and `part` of them in a part. */
+ALWAYS_INLINE void FN(stream_multiply)(const int panels, const int vectors, const int part, const int from, const int to,
+                                       FN(vec) (*acc)[4], const int first, const REAL *a, ptrdiff_t depth, const REAL *b)
 {
-    const ptrdiff_t panel = depth * ldb;
-    for (ptrdiff_t k = 0; k < depth; k++, b += ldb) {
+    const ptrdiff_t from_panel = depth * vectors * VW, from_part = depth * part * VW;
+    for (ptrdiff_t k = 0; k < depth; k++, b += part * VW) {
         const FN(vec) ak = FN(splat)(a[k]);
         UNROLL for (int p = 0; p < panels; p++)
-            UNROLL for (int v = 0; v < vectors; v++) acc[p][first + v] += ak * FN(load)(b + p * panel + v * VW);
+            UNROLL for (int v = from; v < to; v++)
+                acc[p][first + v] += ak * FN(load)(b + p * from_panel + v / part * from_part + v % part * VW);
     }
 }
 
@@ -56,19 +58,19 @@ ALWAYS_INLINE void FN(stream_panels)(const int panels, const struct FN(stream_sh
                                      const struct fr_packed *w, const struct FN(layout) *l, ptrdiff_t p,
                                      const REAL *x, const REAL *h, REAL *gates)
 {
-    const int gates_row = c.slots * VW, gates_k = c.gates * VW;
+    const int gates_row = c.slots * VW, part = c.gates == 4 ? (int)FN(part_vectors) : c.gates;
+    const int from = second ? c.late : 0, to = second ? c.gates : c.late;
     const REAL *start = second ? gates : (const REAL *)w->bias;
     FN(vec) acc[4][4];
     UNROLL for (int n = 0; n < panels; n++)
         UNROLL for (int v = 0; v < c.slots; v++) acc[n][v] = FN(load)(start + (p + n) * gates_row + v * VW);
     if (!second) {
-        const REAL *b = (const REAL *)w->w + p * l->D * gates_k;
-        FN(stream_multiply)(panels, c.gates, acc, c.x_slot, x, l->D, b, gates_k);
+        const REAL *b = (const REAL *)w->w + p * l->D * l->gates_k;
+        FN(stream_multiply)(panels, c.gates, part, 0, c.gates, acc, c.x_slot, x, l->D, b);
     }
-    const int from = second ? c.late : 0, to = second ? c.gates : c.late;
     if (h) {
-        const REAL *b = (const REAL *)w->u + p * l->H * gates_k + from * VW;
-        FN(stream_multiply)(panels, to - from, acc, c.h_slot + from, h, l->H, b, gates_k);
+        const REAL *b = (const REAL *)w->u + p * l->H * l->gates_k;
+        FN(stream_multiply)(panels, c.gates, part, from, to, acc, c.h_slot, h, l->H, b);
     }
     UNROLL for (int n = 0; n < panels; n++)
         UNROLL for (int v = 0; v < c.slots; v++) FN(store)(gates + (p + n) * gates_row + v * VW, acc[n][v]);
@@ -139,14 +141,13 @@ static void FN(stream_rows_stage)(const struct fr_stream_call *s, const struct f
         const ptrdiff_t to = at + (cell->h_slot + first) * l->unit_step;
         const int vectors = FN(vectors)(l, p);
         if (!second) {
-            const REAL *bias = (const REAL *)w->bias + at, *m = (const REAL *)w->w + p * l->D * l->gates_k;
+            const REAL *bias = (const REAL *)w->bias + at;
             for (ptrdiff_t b = 0; b < s->B; b++) memcpy(c[b] + at, bias, (size_t)l->gates_row * sizeof(REAL));
-            const struct FN(factor) f = FN(dense_factor)(m, l->gates_k, l->D);
+            const struct FN(factor) f = FN(panel_factor)(l, w->w, l->D, p, 0);
             FN(multiply_rows)(cell->G * vectors, s->B, (const REAL *const *)s->rows, 0, c, x_to, &f, NULL);
         }
         if (w->u) {
-            const REAL *m = (const REAL *)w->u + p * l->H * l->gates_k + first * l->unit_step;
-            const struct FN(factor) f = FN(dense_factor)(m, l->gates_k, l->H);
+            const struct FN(factor) f = FN(panel_factor)(l, w->u, l->H, p, first);
             FN(multiply_rows)(gates * vectors, s->B, a, 0, c, to, &f, NULL);
         }
         for (ptrdiff_t b = 0; b < s->B; b++) {
@@ -223,9 +224,9 @@ static __attribute__((aligned(64))) void FN(stream)(const struct fr_stream_call 
                 y = (REAL *)op->table + s->ids[b] * op->N; /* only read */
                 s->skipped[b] = op->mask_zero && s->ids[b] == 0;
             } else if (op->kind == FR_STREAM_SOFTMAX) {
-                FN(softmax)(s->rows[b], y, 1, op->N);
+                FN(softmax)(s->rows[b], y, 1, op->N, 1);
             } else {
-                FN(activate_array)(op->activation, s->rows[b], y, op->N);
+                FN(activate_array)(op->activation, s->rows[b], y, op->N, 1);
             }
             s->rows[b] = y;
         }

@@ -24,19 +24,6 @@ int fr_openmp_version(void)
 #endif
 }
 
-void fr_parallel(int threads, void (*body)(void *argument, int thread, int threads), void *argument)
-{
-#if defined(_OPENMP)
-    if (threads > 1 && !atomic_load(&forked)) {
-        #pragma omp parallel num_threads(threads)
-        body(argument, omp_get_thread_num(), omp_get_num_threads());
-        return;
-    }
-#endif
-    (void)threads;
-    body(argument, 0, 1);
-}
-
 static double seconds(void)
 {
     struct timespec t;
@@ -49,7 +36,7 @@ void fr_watch_start(struct fr_watch *w, const struct fr_control *control)
     w->control = control;
     w->asked = control->interrupted ? seconds() : 0;
     atomic_init(&w->stop, 0);
-    atomic_init(&w->arrived, 0);
+    atomic_init(&w->end.arrivals, 0);
 }
 
 int fr_stopped(struct fr_watch *w, int thread)
@@ -64,34 +51,55 @@ int fr_stopped(struct fr_watch *w, int thread)
     return atomic_load_explicit(&w->stop, memory_order_relaxed);
 }
 
-/* Gives the core away between looks: at once to another thread that is ready, after a while for longer. */
+/* Between two looks at a meeting: the others are mostly a fraction of a microsecond away, so first a short pause; then,
+ * for they may have lost their core to another process, the core to whoever is ready; after a while sleep. */
+enum { SPINS = 1000, YIELDS = 500 };
 static void rest(int looks)
 {
+    if (looks < SPINS) {
+#if defined(FASTRNN_X86)
+        __builtin_ia32_pause();
+#elif defined(__aarch64__)
+        __asm__ volatile("yield");
+#endif
+        return;
+    }
 #if defined(__unix__) || defined(__APPLE__)
-    if (looks < 2000) sched_yield();
+    if (looks < SPINS + YIELDS) sched_yield();
     else nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
-#else
-    (void)looks;
 #endif
 }
 
-void fr_gather(struct fr_watch *w, int thread, int threads, int n)
+static void wait_for(struct fr_watch *w, struct fr_meeting *meeting, int thread, int64_t arrivals)
 {
-    if (thread > 0) {
-        atomic_fetch_add_explicit(&w->arrived, 1, memory_order_release);
-        return;
-    }
-    for (int looks = 0; atomic_load_explicit(&w->arrived, memory_order_acquire) < n * (threads - 1); looks++) {
-        fr_stopped(w, 0);
+    for (int looks = 0; atomic_load_explicit(&meeting->arrivals, memory_order_acquire) < arrivals; looks++) {
+        if (looks >= SPINS && fr_stopped(w, thread)) return;
         rest(looks);
     }
 }
 
-void fr_barrier(struct fr_watch *w, int thread, int threads, int n)
+void fr_meet(struct fr_watch *w, struct fr_meeting *meeting, int thread, int members, int64_t n)
 {
-    if (threads == 1) return;
-    fr_gather(w, thread, threads, n);
-#if defined(_OPENMP)
-    #pragma omp barrier
-#endif
+    if (members == 1) return;
+    atomic_fetch_add_explicit(&meeting->arrivals, 1, memory_order_acq_rel);
+    wait_for(w, meeting, thread, n * members);
 }
+
+void fr_parallel(struct fr_watch *w, int threads, void (*body)(void *argument, int thread, int threads), void *argument)
+{
+#if defined(_OPENMP)
+    if (threads > 1 && !atomic_load(&forked)) {
+        #pragma omp parallel num_threads(threads)
+        {
+            const int thread = omp_get_thread_num(), all = omp_get_num_threads();
+            body(argument, thread, all);
+            if (w && thread > 0) atomic_fetch_add_explicit(&w->end.arrivals, 1, memory_order_release);
+            if (w && thread == 0) wait_for(w, &w->end, 0, all - 1); /* asking; the region's own end would not */
+        }
+        return;
+    }
+#endif
+    (void)w, (void)threads;
+    body(argument, 0, 1);
+}
+

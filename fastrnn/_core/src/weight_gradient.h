@@ -84,7 +84,7 @@ static void FN(gradient_tiles)(struct FN(worker) *w, const struct FN(job) *job, 
     const struct FN(layout) *l = &s->l;
     const ptrdiff_t n = s->visits.count, width = job->gates * l->unit_step, column = job->slot * l->unit_step;
     const REAL *row[KC], *factor[KC];
-    for (ptrdiff_t v0 = 0; v0 < n && !fr_stopped(&s->watch, w->thread); v0 += KC) {
+    for (ptrdiff_t v0 = 0; v0 < n && !FN(stopped)(w); v0 += KC) {
         const ptrdiff_t K = n - v0 < KC ? n - v0 : KC;
         for (ptrdiff_t k = 0; k < K; k++) {
             const struct visit *v = &s->visits.of[v0 + k];
@@ -101,7 +101,7 @@ static void FN(gradient_tiles)(struct FN(worker) *w, const struct FN(job) *job, 
                                    job->sums + (p * job->tiles + q) * job->mr * width, width, v0 == 0);
         }
     }
-    if (n == 0 || fr_stopped(&s->watch, w->thread)) return;
+    if (n == 0 || FN(stopped)(w)) return;
     for (ptrdiff_t m = q0 * job->mr; m < q1 * job->mr && m < job->M + job->ones; m++) {
         REAL *to = m < job->M ? job->to + m * l->cell->G * l->H : job->bias;
         for (ptrdiff_t p = 0; p < l->panels; p++)

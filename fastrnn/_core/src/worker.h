@@ -3,7 +3,10 @@
 
 #ifndef FR_WORKER_SHARED
 #define FR_WORKER_SHARED
-enum { FR_CHUNK_BYTES = 1 << 19 }; /* gates of one chunk of one thread */
+enum {
+    FR_CHUNK_BYTES = 1 << 19, /* gates of one chunk of one thread */
+    FR_NEAR_BYTES = 1 << 20,  /* weights that may be hoped to stay in L2 from step to step */
+};
 
 struct fr_tape {
     struct fr_forward_call call; /* its arrays outlive the tape: the caller's promise */
@@ -24,27 +27,36 @@ struct FN(sequence) {
     struct visits visits;
     REAL *gates, *kept[FR_MAX_KEPT];
     ptrdiff_t gates_panel, ld; /* from panel to panel; from slot to slot */
-    ptrdiff_t chunk;           /* visits a thread takes at a time */
+    ptrdiff_t chunk;           /* visits a team takes at a time */
     int record;
-    struct fr_watch watch;
+    int threads, ways;         /* of this call; of one team */
+    struct fr_watch *watch;
+    struct fr_tape *tape;      /* forward: what is to outlive the call */
+    struct fr_meeting *meetings; /* [1 + teams]: of all threads, then of each team */
     char *workspace;           /* [threads] of `workspace_size` */
     size_t workspace_size;
     REAL *d[FR_MAX_KEPT];      /* backward: gradients of the kept arrays, [B][ld] */
     REAL *dweights;            /* backward: gradients of the weights, panel by panel; see weight_gradient.h */
-    int32_t *lists;            /* [count]: every thread's visits, one thread after the other */
+    int32_t *lists;            /* [ways][count]: every thread's visits */
 };
 
-/* One thread: its rows, its visits in order, and scratch. */
+/* One thread. The threads of a call stand in teams of `ways`: a team takes some rows of the batch through all of time,
+ * its members share out the units and meet after every step. A team of one never meets anyone. */
 struct FN(worker) {
     struct FN(sequence) *s;
-    int thread, threads;
-    ptrdiff_t row0, row1, count;
-    int32_t *list;         /* [count] its visits */
-    ptrdiff_t chunk0;      /* first visit of the chunk in work */
+    int thread, threads;       /* of this call */
+    int rank;                  /* in the region, which may hold two calls: 0 is the caller's own thread */
+    int team, member, ways;
+    int64_t met;               /* how often the team has met */
+    ptrdiff_t row0, row1, count; /* rows and visits of the team */
+    ptrdiff_t own0, own1;      /* the rows whose ends are this member's */
+    ptrdiff_t panel0, panel1;  /* the panels whose units are this member's */
+    int32_t *list;             /* [count] the team's visits in order */
+    ptrdiff_t chunk0;          /* first visit of the chunk in work */
     int zigzag;            /* does the present step take panels from the last to the first? */
     const REAL **a;        /* [chunk] rows of a product's left factor */
     REAL **c;              /* [chunk] rows of its result */
-    REAL *gates;           /* its chunk's gates when they are not kept */
+    REAL *gates;           /* the team's: gates of the chunk when they are not kept */
     REAL *masked;          /* [groups][chunk][D or H] dropped-out rows */
     REAL *tile;            /* [chunk][4*VW] a panel of results that may not be written in place */
 };
@@ -110,10 +122,11 @@ ALWAYS_INLINE struct FN(unit) FN(unit_of_row)(const struct FN(unit) *u, const st
 ALWAYS_INLINE FN(vec) FN(output_gradient)(const struct FN(sequence) *s, const struct visit *v, ptrdiff_t unit, ptrdiff_t lanes)
 {
     const REAL *dy = s->back->dsequence;
+    const ptrdiff_t ld = s->back->dsequence_ld;
     if (!dy) return FN(splat)(0);
-    dy += v->y * s->l.H + unit;
+    dy += v->y * ld + unit;
     FN(vec) sum = FN(load_part)(dy, lanes);
-    for (int32_t k = 1; k <= v->repeats; k++) sum += FN(load_part)(dy + k * s->visits.y_step * s->l.H, lanes);
+    for (int32_t k = 1; k <= v->repeats; k++) sum += FN(load_part)(dy + k * s->visits.y_step * ld, lanes);
     return sum;
 }
 
@@ -141,27 +154,51 @@ static size_t FN(worker_bytes)(const struct FN(sequence) *s)
     if (s->q.recurrent_dropout && masked < G * rows * s->ld) masked = G * rows * s->ld;
     size_t reals = (size_t)masked + (size_t)rows * 4 * VW;
     if (!s->record) reals += (size_t)(s->l.panels * (rows * s->l.gates_row + 16));
-    return (reals * sizeof(REAL) + 2 * (size_t)rows * sizeof(void *) + 256) / 64 * 64;
+    return (reals * sizeof(REAL) + 2 * (size_t)rows * sizeof(void *) + 255) / 64 * 64;
 }
 
-static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int thread, int threads)
+/* In a backward pass members' units begin at a block of columns of the transposes, which are four vectors wide. */
+static inline ptrdiff_t FN(first_panel)(const struct FN(sequence) *s, int member, int ways)
 {
-    const ptrdiff_t rows = FN(worker_rows)(s);
-    *w = (struct FN(worker)){ .s = s, .thread = thread, .threads = threads };
-    w->row0 = fr_first_row(&s->visits, s->q.B, thread, threads);
-    w->row1 = fr_first_row(&s->visits, s->q.B, thread + 1, threads);
+    const ptrdiff_t panels = s->l.panels, block = s->back ? 4 / s->l.cell->wide : 1;
+    const ptrdiff_t panel = fr_share((panels + block - 1) / block, member, ways) * block;
+    return panel < panels ? panel : panels;
+}
+
+static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int rank, int thread, int threads)
+{
+    const ptrdiff_t rows = FN(worker_rows)(s), B = s->q.B;
+    *w = (struct FN(worker)){ .s = s, .rank = rank, .thread = thread, .threads = threads };
+    w->ways = threads == s->threads ? s->ways : 1;
+    w->team = thread / w->ways, w->member = thread % w->ways;
+    const int teams = threads / w->ways;
+    w->row0 = fr_first_row(&s->visits, B, w->team, teams);
+    w->row1 = fr_first_row(&s->visits, B, w->team + 1, teams);
+    w->own0 = w->row0 + fr_share(w->row1 - w->row0, w->member, w->ways);
+    w->own1 = w->row0 + fr_share(w->row1 - w->row0, w->member + 1, w->ways);
+    w->panel0 = FN(first_panel)(s, w->member, w->ways);
+    w->panel1 = FN(first_panel)(s, w->member + 1, w->ways);
     w->count = s->visits.through[w->row1] - s->visits.through[w->row0];
-    w->list = s->lists + s->visits.through[w->row0];
+    w->list = s->lists + w->member * s->visits.count + s->visits.through[w->row0];
+    const size_t tile = (size_t)rows * 4 * VW * sizeof(REAL), pointers = ((size_t)rows * 2 * sizeof(void *) + 63) / 64 * 64;
     char *at = s->workspace + (size_t)thread * s->workspace_size;
-    w->a = (const REAL **)at, at += (size_t)rows * sizeof(void *);
-    w->c = (REAL **)at, at += (size_t)rows * sizeof(void *);
-    at += -(uintptr_t)at % 64;
-    w->tile = (REAL *)at, at += (size_t)rows * 4 * VW * sizeof(REAL);
-    if (!s->record) w->gates = (REAL *)at, at += (size_t)(s->l.panels * (rows * s->l.gates_row + 16)) * sizeof(REAL);
+    w->a = (const REAL **)at, w->c = (REAL **)at + rows, at += pointers;
+    w->tile = (REAL *)at, at += tile;
+    if (!s->record) {
+        w->gates = (REAL *)(s->workspace + (size_t)(thread - w->member) * s->workspace_size + pointers + tile);
+        at += (size_t)(s->l.panels * (rows * s->l.gates_row + 16)) * sizeof(REAL);
+    }
     w->masked = (REAL *)at;
     for (ptrdiff_t i = 0, n = 0; n < w->count; i++)
         if (s->visits.of[i].row >= w->row0 && s->visits.of[i].row < w->row1) w->list[n++] = (int32_t)i;
 }
+
+/* The members of a team wait for each other. */
+static inline void FN(meet)(struct FN(worker) *w)
+{
+    if (w->ways > 1) fr_meet(w->s->watch, &w->s->meetings[1 + w->team], w->rank, w->ways, ++w->met);
+}
+static inline int FN(stopped)(const struct FN(worker) *w) { return fr_stopped(w->s->watch, w->rank); }
 
 /* Visits [j, end) of one step, or of steps that share no row: their rows rise, so none follows from another. */
 static inline ptrdiff_t FN(step_end)(const struct FN(worker) *w, ptrdiff_t j)

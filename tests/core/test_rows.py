@@ -1,0 +1,102 @@
+"""Rows of tables by their numbers, and sums over rows."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from kernel_cases import BUILDS
+
+from fastrnn._core import kernels
+
+builds = pytest.mark.parametrize("isa", BUILDS)
+dtypes = pytest.mark.parametrize("dtype", ("float32", "float64"))
+SHAPES = ((1, 1, 1), (3, 5, 40), (50, 16, 36), (200, 33, 300), (70, 130, 500))
+
+
+@builds
+@dtypes
+def test_rows_are_read_and_added_to_in_order_by_any_number_of_threads(dtype, isa):
+    rng = np.random.default_rng(6)
+    for rows, width, n in SHAPES:
+        table, ids = rng.normal(size=(rows, width)).astype(dtype), rng.integers(0, rows, n)
+        dy = rng.normal(size=(n, width)).astype(dtype)
+        expected = table.copy()
+        for i, row in zip(ids, dy, strict=True):
+            expected[i] += row
+        for threads in (1, 2, 3, 4):
+            np.testing.assert_array_equal(kernels.gather_rows(table, ids, threads=threads, isa=isa), table[ids])
+            added = table.copy()
+            kernels.scatter_add_rows(added, ids, dy, threads=threads, isa=isa)
+            np.testing.assert_array_equal(added, expected)
+
+
+@builds
+@dtypes
+def test_column_sums_are_chains_from_the_first_row_on(dtype, isa):
+    rng = np.random.default_rng(7)
+    for rows, columns in ((1, 1), (2, 3), (3, 8), (4, 9), (5, 17), (64, 64), (101, 513), (30, 5000)):
+        a, start = rng.normal(size=(rows, columns)).astype(dtype), rng.normal(size=columns).astype(dtype)
+        total = np.zeros(columns, dtype)
+        for row in a:
+            total += row
+        for threads in (1, 2, 3, 4):
+            out = start.copy()
+            kernels.column_sum(a, out, threads=threads, isa=isa)
+            np.testing.assert_array_equal(out, start + total)
+
+
+def test_rows_are_noted_once_in_the_order_they_came():
+    rows = kernels.Rows(7)
+    assert len(rows) == 0 and rows.ids.tolist() == [] and rows.rows == 7
+    rows.add(np.array([[3, 1], [3, 6]]))
+    rows.add(np.array([0, 1], "int32"))
+    assert rows.ids.tolist() == [3, 1, 6, 0] and len(rows) == 4
+    for twin in (copy.deepcopy(rows), pickle.loads(pickle.dumps(rows))):
+        assert len(twin) == 0 and twin.rows == 7
+    table = np.ones((7, 2), "float32")
+    rows.clear(table)
+    assert table[:, 0].tolist() == [0, 0, 1, 0, 1, 1, 0] and len(rows) == 0
+    rows.add(np.arange(7))
+    assert rows.ids.tolist() == list(range(7))
+    rows.clear()
+    assert len(rows) == 0 and table.any()
+
+
+@dtypes
+def test_rows_look_for_nan_and_infinities_in_themselves_alone(dtype):
+    rows, table = kernels.Rows(5), np.zeros((5, 37), dtype)
+    rows.add(np.array([4, 2]))
+    table[[0, 1, 3]] = np.nan
+    assert rows.all_finite(table)
+    for wrong in (np.nan, np.inf):
+        for place in ((4, 0), (2, 36)):
+            spoiled = table.copy()
+            spoiled[place] = wrong
+            assert not rows.all_finite(spoiled)
+
+
+def test_what_rows_refuse():
+    rows, table = kernels.Rows(4), np.zeros((4, 3))
+    frozen = table.copy()
+    frozen.flags.writeable = False
+    for call in (
+        lambda: rows.add(np.array([0, 4])),
+        lambda: rows.add(np.array([-1])),
+        lambda: rows.add(np.array([0.0])),
+        lambda: rows.clear(np.zeros((5, 3))),
+        lambda: rows.clear(np.zeros(4)),
+        lambda: rows.clear(np.zeros((3, 4)).T),
+        lambda: rows.clear(frozen),
+        lambda: rows.all_finite(np.zeros((5, 3))),
+        lambda: rows.all_finite(np.zeros((4, 3), int)),
+        lambda: rows.all_finite(None),
+        lambda: kernels.Rows(-1),
+        lambda: kernels.scatter_add_rows(table, np.array([0]), None),
+        lambda: kernels.column_sum(table, None),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            call()
+    assert len(rows) == 0
