@@ -36,8 +36,9 @@ static struct FN(unit) FN(stream_unit)(const struct fr_stream_call *s, const str
 
 /* acc [panels][first+i] += a [depth] times vectors [from,to) of that many panels of b, which lie as pack.h says, with
  * `vectors` in a line and `part` of them in a part. */
-ALWAYS_INLINE void FN(stream_multiply)(const int panels, const int vectors, const int part, const int from, const int to,
-                                       FN(vec) (*acc)[4], const int first, const REAL *a, ptrdiff_t depth, const REAL *b)
+ALWAYS_INLINE void FN(stream_multiply)(const int panels, const int vectors, const int part, const int from,
+                                       const int to, FN(vec) (*acc)[4], const int first, const REAL *a,
+                                       ptrdiff_t depth, const REAL *b)
 {
     const ptrdiff_t from_panel = depth * vectors * VW, from_part = depth * part * VW;
     for (ptrdiff_t k = 0; k < depth; k++, b += part * VW) {
