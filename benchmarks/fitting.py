@@ -1,4 +1,4 @@
-"""How the group `fit` measures a workload: the same for both sides, of which `keras` is the module `fastrnn` or `keras`."""
+"""How the group `fit` measures a workload, the same for both sides: `keras` is the module `fastrnn` or `keras`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def first_losses(model: Any, x: Any, y: np.ndarray, size: int, steps: int = 3) -
 
 def epoch_times(keras: Any, model: Any, x: Any, y: np.ndarray, size: int) -> list[float]:
     """Seconds of each epoch but the first of one call of `fit`, told by a callback."""
+
     class Clock(keras.callbacks.Callback):
         def on_train_begin(self, logs: Any = None) -> None:
             self.seconds: list[float] = []

@@ -22,6 +22,7 @@ import numpy as np
 
 from . import threads
 from ._core import kernels
+from ._core.kernels import next_version
 
 FLOAT_DTYPES = ("float32", "float64")
 
@@ -34,11 +35,11 @@ class Block:
     def __init__(self, values: np.ndarray) -> None:
         self.values = values
         self.gradients = np.zeros_like(values)
-        self.version = kernels.next_version()
+        self.version = next_version()
 
     def changed(self) -> None:
         """Whoever wrote into `values` calls this afterwards: packed copies of the old values are no longer used."""
-        self.version = kernels.next_version()
+        self.version = next_version()
 
     def __getstate__(self) -> np.ndarray:
         return self.values

@@ -62,29 +62,6 @@ cdef extern from "src/fastrnn.h" nogil:
         void *c
         int transpose_a, transpose_b, accumulate
         fr_control control
-    enum: FR_STREAM_EMBED, FR_STREAM_MASK, FR_STREAM_CELL, FR_STREAM_ACTIVATE, FR_STREAM_SOFTMAX
-    enum: FR_NEVER_SKIPS, FR_SKIPPED_REPEATS, FR_SKIPPED_IS_ZERO
-    struct fr_stream_op:
-        int kind
-        ptrdiff_t N
-        const fr_packed *packed
-        int activation, recurrent_activation, masking
-        void *kept[2]
-        const void *table
-        int mask_zero
-        double mask_value
-        void *y
-    struct fr_stream_call:
-        const fr_stream_op *ops
-        int count, turn
-        ptrdiff_t B
-        const int64_t *ids
-        const void **rows
-        unsigned char *skipped
-        void *gates
-        void *out
-        ptrdiff_t N
-    ptrdiff_t fr_stream_ld(ptrdiff_t)
     struct fr_update_call:
         int step
         ptrdiff_t n
@@ -118,6 +95,29 @@ cdef extern from "src/fastrnn.h" nogil:
         void *y
         unsigned char *kept
         int threads
+    enum: FR_STREAM_EMBED, FR_STREAM_MASK, FR_STREAM_CELL, FR_STREAM_ACTIVATE, FR_STREAM_SOFTMAX
+    enum: FR_NEVER_SKIPS, FR_SKIPPED_REPEATS, FR_SKIPPED_IS_ZERO
+    struct fr_stream_op:
+        int kind
+        ptrdiff_t N
+        const fr_packed *packed
+        int activation, recurrent_activation, masking
+        void *kept[2]
+        const void *table
+        int mask_zero
+        double mask_value
+        void *y
+    struct fr_stream_call:
+        const fr_stream_op *ops
+        int count, turn
+        ptrdiff_t B
+        const int64_t *ids
+        const void **rows
+        unsigned char *skipped
+        void *gates
+        void *out
+        ptrdiff_t N
+    ptrdiff_t fr_stream_ld(ptrdiff_t)
     struct fr_functions:
         int (*pack)(const fr_pack_call *, fr_packed **) noexcept nogil
         int (*forward)(const fr_forward_call *const *, int) noexcept nogil

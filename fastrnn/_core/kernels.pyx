@@ -179,7 +179,7 @@ cdef size_t REUSED_FROM = 1 << 18, REUSED_TO = 1 << 26  # bytes; below, malloc r
 
 cdef cnp.ndarray new_array(tuple shape, int typenum):
     """np.empty, but the memory of middling arrays is used again: fresh pages cost more than what is written into them."""
-    cdef cnp.npy_intp extent[3]
+    cdef cnp.npy_intp extent[64]
     cdef size_t bytes = 4 if typenum == cnp.NPY_FLOAT32 else 8
     cdef int i
     for i in range(len(shape)):
@@ -543,7 +543,7 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     if bias is not None and transpose_a:
         raise ValueError("bias is for products without transpose_a")
     if out is None:
-        out = np.empty((q.M, q.N), a.dtype)
+        out = new_array((q.M, q.N), typenum)
     q.c = data_of(out, typenum, (q.M, q.N), "out", True)
     cdef Call call = Call()
     q.control = call.control(threads_of(threads))

@@ -271,9 +271,7 @@ class Recurrent(Layer):
             out=out,
         )
 
-    def finish(
-        self, call: kernels.Forward, context: Context
-    ) -> tuple[Array | None, Array, States, Saved | None]:
+    def finish(self, call: kernels.Forward, context: Context) -> tuple[Array | None, Array, States, Saved | None]:
         """What `run` gives, of a call that the kernels have run."""
         if self.stateful:
             context.store.set_states(self, tuple(s.copy() for s in call.final_state))

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from kernel_cases import BUILDS, CELLS, MASKS, assert_same_bits, by_kernel, draw, pack, run_backward, run_forward
 
-SHAPES = ((13, 20, 64, 64), (1, 40, 8, 200), (2, 15, 100, 33), (5, 60, 3, 48), (70, 6, 33, 100), (16, 1, 200, 128), (3, 30, 40, 130))
+SHAPES = (
+    (13, 20, 64, 64),
+    (1, 40, 8, 200),
+    (2, 15, 100, 33),
+    (5, 60, 3, 48),
+    (70, 6, 33, 100),
+    (16, 1, 200, 128),
+    (3, 30, 40, 130),
+)
 
 
 @pytest.mark.parametrize("isa", BUILDS)

@@ -86,7 +86,9 @@ def test_out_and_the_gradient_may_be_columns_but_nothing_stranger():
     with pytest.raises(ValueError, match="out must have shape"):
         kernels.Forward(packed, case.x, out=whole[..., :4])
     with pytest.raises(TypeError, match="out must have dtype"):
-        kernels.Forward(packed, case.x, out=whole[..., :5].astype("float32" if case.x.dtype == "float64" else "float64"))
+        kernels.Forward(
+            packed, case.x, out=whole[..., :5].astype("float32" if case.x.dtype == "float64" else "float64")
+        )
     whole.flags.writeable = False
     with pytest.raises(ValueError, match="out is read-only"):
         kernels.Forward(packed, case.x, out=whole[..., :5])

@@ -84,40 +84,6 @@ struct fr_product_call {
     struct fr_control control;
 };
 
-/* A stream takes one step a call, for B rows that go through a list of operations. What an operation needs from step to
- * step is bound to it; nothing is allocated. Rows of its buffers are `fr_stream_ld` numbers apart. */
-enum fr_stream_kind { FR_STREAM_EMBED, FR_STREAM_MASK, FR_STREAM_CELL, FR_STREAM_ACTIVATE, FR_STREAM_SOFTMAX };
-enum fr_stream_masking { FR_NEVER_SKIPS, FR_SKIPPED_REPEATS, FR_SKIPPED_IS_ZERO };
-
-struct fr_stream_op {
-    int kind;                                /* enum fr_stream_kind */
-    ptrdiff_t N;                             /* columns that it gives */
-    const struct fr_packed *packed;          /* CELL; packed without a recurrent kernel it is a dense layer */
-    int activation, recurrent_activation;    /* CELL, ACTIVATE */
-    int masking;                             /* CELL: whether rows may be skipped, and the output of such a row */
-    void *kept[FR_MAX_STATES];               /* CELL: states [2][B][ld]: a step reads one half and writes the other */
-    const void *table;                       /* EMBED: [rows, N] */
-    int mask_zero;                           /* EMBED: id 0 skips the row */
-    double mask_value;                       /* MASK: a row that holds nothing else is skipped, and zero from here on */
-    void *y;                                 /* [B][ld], zeros at first; in cells with states it stays so */
-};
-
-struct fr_stream_call {
-    const struct fr_stream_op *ops;
-    int count;
-    int turn;                                /* which half of the states is read, 0 or 1 */
-    ptrdiff_t B;
-    const int64_t *ids;                      /* [B], what EMBED reads: each in [0, rows) */
-    const void **rows;                       /* [3*B]: B rows of x, used up; scratch behind */
-    unsigned char *skipped;                  /* [B] what EMBED and MASK found */
-    void *gates;                             /* scratch, [B][4*ld] for the widest operation */
-    void *out;                               /* out [B, N of the last operation] */
-    ptrdiff_t N;
-};
-
-/* A multiple of any build's panels, in numbers. */
-static inline ptrdiff_t fr_stream_ld(ptrdiff_t columns) { return (columns + 63) / 64 * 64; }
-
 /* One step of an optimizer, or another pass over flat arrays (update.h lists them), with what it keeps of each weight.
  * `width` > 0: only rows of so many weights in which the gradient is not all zero take part. */
 struct fr_update_call {
@@ -161,6 +127,40 @@ struct fr_dropout_call {
     int threads;
 };
 
+/* A stream takes one step a call, for B rows that go through a list of operations. What an operation needs from step to
+ * step is bound to it; nothing is allocated. Rows of its buffers are `fr_stream_ld` numbers apart. */
+enum fr_stream_kind { FR_STREAM_EMBED, FR_STREAM_MASK, FR_STREAM_CELL, FR_STREAM_ACTIVATE, FR_STREAM_SOFTMAX };
+enum fr_stream_masking { FR_NEVER_SKIPS, FR_SKIPPED_REPEATS, FR_SKIPPED_IS_ZERO };
+
+struct fr_stream_op {
+    int kind;                                /* enum fr_stream_kind */
+    ptrdiff_t N;                             /* columns that it gives */
+    const struct fr_packed *packed;          /* CELL; packed without a recurrent kernel it is a dense layer */
+    int activation, recurrent_activation;    /* CELL, ACTIVATE */
+    int masking;                             /* CELL: whether rows may be skipped, and the output of such a row */
+    void *kept[FR_MAX_STATES];               /* CELL: states [2][B][ld]: a step reads one half and writes the other */
+    const void *table;                       /* EMBED: [rows, N] */
+    int mask_zero;                           /* EMBED: id 0 skips the row */
+    double mask_value;                       /* MASK: a row that holds nothing else is skipped, and zero from here on */
+    void *y;                                 /* [B][ld], zeros at first; in cells with states it stays so */
+};
+
+struct fr_stream_call {
+    const struct fr_stream_op *ops;
+    int count;
+    int turn;                                /* which half of the states is read, 0 or 1 */
+    ptrdiff_t B;
+    const int64_t *ids;                      /* [B], what EMBED reads: each in [0, rows) */
+    const void **rows;                       /* [3*B]: B rows of x, used up; scratch behind */
+    unsigned char *skipped;                  /* [B] what EMBED and MASK found */
+    void *gates;                             /* scratch, [B][4*ld] for the widest operation */
+    void *out;                               /* out [B, N of the last operation] */
+    ptrdiff_t N;
+};
+
+/* A multiple of any build's panels, in numbers. */
+static inline ptrdiff_t fr_stream_ld(ptrdiff_t columns) { return (columns + 63) / 64 * 64; }
+
 struct fr_functions {
     int (*pack)(const struct fr_pack_call *, struct fr_packed **);
     /* n calls, 1 or 2, that know nothing of each other, at once: the first one's `control` is that of all. */
@@ -173,13 +173,13 @@ struct fr_functions {
     void (*loss)(struct fr_loss_call *);
     void (*dropout)(const struct fr_dropout_call *);
     void (*keep)(const struct fr_dropout_call *); /* the same once more, for those that `kept` says */
+    void (*stream)(const struct fr_stream_call *);
     void (*update)(const struct fr_update_call *);
     int (*all_finite)(const void *x, ptrdiff_t n, int threads);
     int (*squared_norm)(const void *x, ptrdiff_t n, int threads, double *result);
     void (*gather_rows)(const void *table, ptrdiff_t width, const int64_t *ids, void *rows, ptrdiff_t n, int threads);
     void (*scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n, int threads);
     void (*column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out, int threads); /* out [columns] += */
-    void (*stream)(const struct fr_stream_call *);
 };
 
 /* What a step of `fr_update_call` takes: how many slots, how many coefficients, whether weights and gradients. */

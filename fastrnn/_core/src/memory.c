@@ -11,21 +11,42 @@ struct block {
     size_t bytes;
 };
 enum { HEADER = 64, SLOTS = 16, HUGE_PAGE = 1 << 21 };
+static const size_t most_held = (size_t)1 << 29; /* what is kept in all: a process does not hold on to more than it may use again */
 static _Atomic(struct block *) kept[SLOTS];
+static atomic_size_t held; /* bytes in the slots, or a little off while they change hands */
 
 static void *user_part(struct block *b) { return (char *)b + HEADER; }
 
-/* A block from the slots that is large enough and not more than twice too large, or NULL. A slot is emptied before
- * its block is looked at: nobody else can free it meanwhile. */
+/* Into an empty slot, if there is one. */
+static int put(struct block *b)
+{
+    for (int i = 0; i < SLOTS; i++) {
+        struct block *none = NULL;
+        if (!atomic_load_explicit(&kept[i], memory_order_relaxed) && atomic_compare_exchange_strong(&kept[i], &none, b)) {
+            atomic_fetch_add(&held, b->bytes);
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* What is in a slot, or NULL; afterwards nobody else can reach it. */
+static struct block *take_out(int slot)
+{
+    if (!atomic_load_explicit(&kept[slot], memory_order_relaxed)) return NULL;
+    struct block *b = atomic_exchange(&kept[slot], NULL);
+    if (b) atomic_fetch_sub(&held, b->bytes);
+    return b;
+}
+
+/* A block from the slots that is large enough and not more than twice too large, or NULL. */
 static struct block *reuse(size_t bytes)
 {
     for (int i = 0; i < SLOTS; i++) {
-        if (!atomic_load_explicit(&kept[i], memory_order_relaxed)) continue;
-        struct block *b = atomic_exchange(&kept[i], NULL);
+        struct block *b = take_out(i);
         if (!b) continue;
         if (b->bytes >= bytes && b->bytes / 2 <= bytes) return b;
-        struct block *none = NULL;
-        if (!atomic_compare_exchange_strong(&kept[i], &none, b)) free(b);
+        if (!put(b)) free(b);
     }
     return NULL;
 }
@@ -46,15 +67,15 @@ void *fr_take(size_t bytes)
     return user_part(b);
 }
 
-/* Into an empty slot; if there is none, instead of a smaller block. */
+/* Into a slot. Where there is no place or too much is held, blocks that lie there go, one after the other. */
 void fr_give_back(void *memory)
 {
     if (!memory) return;
     struct block *b = (struct block *)((char *)memory - HEADER);
-    for (int i = 0; i < SLOTS; i++) {
-        struct block *none = NULL;
-        if (atomic_compare_exchange_strong(&kept[i], &none, b)) return;
-    }
     static atomic_uint turn;
-    free(atomic_exchange(&kept[atomic_fetch_add(&turn, 1) % SLOTS], b));
+    for (int tries = 0; b->bytes <= most_held && tries <= SLOTS; tries++) {
+        if (atomic_load(&held) <= most_held - b->bytes && put(b)) return;
+        free(take_out((int)(atomic_fetch_add(&turn, 1) % SLOTS)));
+    }
+    free(b);
 }

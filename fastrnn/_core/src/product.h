@@ -12,24 +12,24 @@ struct FN(product_run) {
     int by_panels;
 };
 
-/* b block [k0,k0+kc) x [n0,n0+n) -> to, as a factor with this ldb and part has it; zeros beyond n. */
+/* b block [k0,k0+kc) x [n0,n0+n) -> to, as a factor with this ldb and part has it; zeros beyond n up to a whole vector. A
+ * transposed b goes in squares of VW numbers of VW rows. */
 static void FN(pack_block)(const struct fr_product_call *q, ptrdiff_t k0, ptrdiff_t kc, ptrdiff_t n0, ptrdiff_t n, REAL *to, ptrdiff_t ldb, ptrdiff_t part)
 {
     const REAL *b = q->b;
-    const ptrdiff_t wide = FN(part_vectors) * VW;
-    if (q->transpose_b && n < FN(panel)) memset(to, 0, (size_t)(kc * FN(panel)) * sizeof *to);
-    for (ptrdiff_t j0 = 0; j0 < FN(panel); j0 += wide, to += part) {
+    for (ptrdiff_t v = 0; v * VW < n; v++) {
+        const ptrdiff_t j = n0 + v * VW, left = n - v * VW;
+        REAL *d = to + v / FN(part_vectors) * part + v % FN(part_vectors) * VW;
         if (!q->transpose_b) {
-            for (ptrdiff_t k = 0; k < kc; k++)
-                for (ptrdiff_t j = 0; j < wide; j += VW)
-                    FN(store)(to + k * ldb + j, n > j0 + j ? FN(load_part)(b + (k0 + k) * q->N + n0 + j0 + j, n - j0 - j) : FN(splat)(0));
+            for (ptrdiff_t k = 0; k < kc; k++) FN(store)(d + k * ldb, FN(load_part)(b + (k0 + k) * q->N + j, left));
             continue;
         }
-        for (ptrdiff_t kk = 0; kk < kc; kk += VW) /* one cache line of every row of b at a time */
-            for (ptrdiff_t j = 0; j < wide && j0 + j < n; j++) {
-                const REAL *row = b + (n0 + j0 + j) * q->K + k0;
-                for (ptrdiff_t k = kk; k < kk + VW && k < kc; k++) to[k * ldb + j] = row[k];
-            }
+        for (ptrdiff_t k = 0; k < kc; k += VW) {
+            FN(vec) r[VW];
+            UNROLL for (int i = 0; i < VW; i++) r[i] = i < left ? FN(load_part)(b + (j + i) * q->K + k0 + k, kc - k) : FN(splat)(0);
+            FN(transpose_square)(r);
+            UNROLL for (int i = 0; i < VW; i++) if (k + i < kc) FN(store)(d + (k + i) * ldb, r[i]);
+        }
     }
 }
 

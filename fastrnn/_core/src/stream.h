@@ -34,18 +34,17 @@ static struct FN(unit) FN(stream_unit)(const struct fr_stream_call *s, const str
 
 /* ---- one row -------------------------------------------------------------------------------------------------- */
 
-/* acc [panels][first+i] += a [depth] times vectors [from,to) of that many panels of b, which lie as pack.h says, with
- * `vectors` in a line and `part` of them in a part. */
-ALWAYS_INLINE void FN(stream_multiply)(const int panels, const int vectors, const int part, const int from,
-                                       const int to, FN(vec) (*acc)[4], const int first, const REAL *a,
-                                       ptrdiff_t depth, const REAL *b)
+/* acc [panels][vectors] += a [depth] times that many panels of b, each `panel` numbers and laid out as pack.h says, in parts
+ * of `part` vectors. */
+ALWAYS_INLINE void FN(stream_multiply)(const int panels, const int vectors, const int part, FN(vec) (*acc)[4], const int first,
+                                       const REAL *a, ptrdiff_t depth, const REAL *b, ptrdiff_t panel)
 {
-    const ptrdiff_t from_panel = depth * vectors * VW, from_part = depth * part * VW;
-    for (ptrdiff_t k = 0; k < depth; k++, b += part * VW) {
+    const ptrdiff_t ldb = part * VW;
+    for (ptrdiff_t k = 0; k < depth; k++, b += ldb) {
         const FN(vec) ak = FN(splat)(a[k]);
         UNROLL for (int p = 0; p < panels; p++)
-            UNROLL for (int v = from; v < to; v++)
-                acc[p][first + v] += ak * FN(load)(b + p * from_panel + v / part * from_part + v % part * VW);
+            UNROLL for (int v = 0; v < vectors; v++)
+                acc[p][first + v] += ak * FN(load)(b + p * panel + v / part * depth * ldb + v % part * VW);
     }
 }
 
@@ -60,18 +59,18 @@ ALWAYS_INLINE void FN(stream_panels)(const int panels, const struct FN(stream_sh
                                      const REAL *x, const REAL *h, REAL *gates)
 {
     const int gates_row = c.slots * VW, part = c.gates == 4 ? (int)FN(part_vectors) : c.gates;
-    const int from = second ? c.late : 0, to = second ? c.gates : c.late;
     const REAL *start = second ? gates : (const REAL *)w->bias;
     FN(vec) acc[4][4];
     UNROLL for (int n = 0; n < panels; n++)
         UNROLL for (int v = 0; v < c.slots; v++) acc[n][v] = FN(load)(start + (p + n) * gates_row + v * VW);
     if (!second) {
-        const REAL *b = (const REAL *)w->w + p * l->D * l->gates_k;
-        FN(stream_multiply)(panels, c.gates, part, 0, c.gates, acc, c.x_slot, x, l->D, b);
+        const REAL *b = (const REAL *)w->w + FN(packed_at)(l, l->D, p, 0, 0);
+        FN(stream_multiply)(panels, c.gates, part, acc, c.x_slot, x, l->D, b, l->D * l->gates_k);
     }
+    const int from = second ? c.late : 0, to = second ? c.gates : c.late;
     if (h) {
-        const REAL *b = (const REAL *)w->u + p * l->H * l->gates_k;
-        FN(stream_multiply)(panels, c.gates, part, from, to, acc, c.h_slot, h, l->H, b);
+        const REAL *b = (const REAL *)w->u + FN(packed_at)(l, l->H, p, 0, from);
+        FN(stream_multiply)(panels, to - from, part, acc, c.h_slot + from, h, l->H, b, l->H * l->gates_k);
     }
     UNROLL for (int n = 0; n < panels; n++)
         UNROLL for (int v = 0; v < c.slots; v++) FN(store)(gates + (p + n) * gates_row + v * VW, acc[n][v]);
