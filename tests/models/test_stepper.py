@@ -565,6 +565,35 @@ def test_one_stepper_in_two_threads_does_not_crash(parts: list[Any]) -> None:
     assert np.isfinite(stepper.step(x)).all()
 
 
+def test_a_stepper_in_the_middle_of_a_step_refuses_other_threads() -> None:
+    entered, go_on = threading.Event(), threading.Event()
+
+    class Slow(activations.Activation):
+        def forward(self, x: np.ndarray) -> np.ndarray:
+            entered.set()
+            assert go_on.wait(60)
+            return x
+
+    model, x = stack(LSTM(4), Dense(3, activation=Slow())), floats(1, 2, 5)
+    stepper, results = model.stepper(), []
+    state = stepper.state
+    thread = threading.Thread(target=lambda: results.append(stepper.step(x[0, 0]).copy()))
+    thread.start()
+    assert entered.wait(60)
+    for use in (
+        lambda: stepper.step(x[0, 0]),
+        stepper.reset,
+        lambda: stepper.state,
+        lambda: setattr(stepper, "state", state),
+    ):
+        with pytest.raises(RuntimeError, match="a step is under way in another thread"):
+            use()
+    go_on.set()
+    thread.join()
+    np.testing.assert_array_equal(results[0], model.predict(x[:, :1], verbose=0)[0])
+    np.testing.assert_array_equal(stepper.step(x[0, 1]), model.predict(x, verbose=0)[0])
+
+
 def test_steps_while_another_thread_trains() -> None:
     model = stack(LSTM(8, return_sequences=True), Dense(2))
     model.compile("sgd", "mse")
