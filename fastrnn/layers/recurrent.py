@@ -167,7 +167,14 @@ class Recurrent(Layer):
         if cached and cached[0] == version and (cached[1] or not backward):
             return cached[2]
         bias = None if self.bias is None else self.bias.values
-        packed = kernels.pack(self.cell_name, self.kernel.values, self.recurrent_kernel.values, bias, backward=backward)
+        packed = kernels.pack(
+            self.cell_name,
+            self.kernel.values,
+            self.recurrent_kernel.values,
+            bias,
+            backward=backward,
+            threads=threads.get_num_threads(),
+        )
         self._packed = (version, backward, packed)
         return packed
 

@@ -6,6 +6,7 @@
 enum {
     FR_CHUNK_BYTES = 1 << 19, /* gates of one chunk of one thread */
     FR_NEAR_BYTES = 1 << 20,  /* weights that may be hoped to stay in L2 from step to step */
+    FR_FAR_BYTES = 8 << 20,   /* weights that are too many for the share of L3 that one may hope for */
 };
 
 struct fr_tape {
