@@ -28,16 +28,6 @@
 #define VW (VECTOR_BYTES / 4)
 typedef FN(vec) vec;
 
-/* An empty statement that the compiler believes to change a vector register: it can then neither fold the load that made
- * the value into its uses nor move the computation away. */
-#if VECTOR_REGISTERS == 32 && defined(FASTRNN_AVX512)
-#define IN_REGISTER(v) __asm__ volatile("" : "+v"(v))
-#elif defined(__SSE2__)
-#define IN_REGISTER(v) __asm__ volatile("" : "+x"(v))
-#else
-#define IN_REGISTER(v) __asm__ volatile("" : "+w"(v))
-#endif
-
 static double lab_now(void)
 {
     struct timespec t;

@@ -40,9 +40,8 @@ static void run_incumbent(const void *problem)
 {
     const struct problem *p = problem;
     for (ptrdiff_t i = 0; i < p->panels; i++) {
-        const ptrdiff_t q = turned(i, p->panels), next = i + 1 < p->panels ? turned(i + 1, p->panels) : -1;
-        struct FN(factor) f = FN(dense_factor)(p->b + q * p->K * WIDE, WIDE, p->K);
-        if (next >= 0) f.next = p->b + next * p->K * WIDE;
+        const ptrdiff_t q = turned(i, p->panels), ldb = FN(part_vectors) * VW;
+        const struct FN(factor) f = FN(dense_factor)(p->b + q * p->K * WIDE, ldb, p->K * ldb, p->K);
         float *c = p->c + q * WIDE;
         FN(multiply_rows)(4, 1, &p->a, 0, &c, 0, &f, NULL);
     }
@@ -136,7 +135,8 @@ static void check(const struct runner *r)
 {
     const struct problem p = make(77, 6);
     double *wanted = calloc((size_t)(p.panels * WIDE), sizeof(double));
-    const int halves = r->run == run_halves || r->run == run_four_streams || r->run == run_four_streams_zigzag;
+    const int incumbent = r->run == run_incumbent || r->run == run_incumbent_zigzag;
+    const int halves = (incumbent && FN(part_vectors) == 2) || r->run == run_halves || r->run == run_four_streams || r->run == run_four_streams_zigzag;
     memset(p.c, 0, (size_t)(p.panels * WIDE) * sizeof(float));
     r->run(&p);
     for (ptrdiff_t j = 0; j < p.panels * WIDE; j++)

@@ -11,46 +11,12 @@ struct problem {
     float *to, *panels;
 };
 
-/* The numbers of a and b in turns: the first halves, the second halves. */
-#if defined(__clang__) && VW == 8
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
-#elif defined(__clang__) && VW == 16
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
-#elif defined(__clang__)
-#define ZIP_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define ZIP_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-#else
-ALWAYS_INLINE FN(ivec) zip_order(int from)
-{
-    FN(ivec) order;
-    for (int i = 0; i < VW; i++) order[i] = from + i / 2 + i % 2 * VW;
-    return order;
-}
-#define ZIP_LOW(a, b) __builtin_shuffle(a, b, zip_order(0))
-#define ZIP_HIGH(a, b) __builtin_shuffle(a, b, zip_order(VW / 2))
-#endif
-
-/* r[i][j] <-> r[j][i]: zipping the first half of the rows with the second log2(VW) times. */
-ALWAYS_INLINE void transpose_square(vec r[VW])
-{
-    UNROLL for (int step = 1; step < VW; step *= 2) {
-        vec t[VW];
-        UNROLL for (int i = 0; i < VW / 2; i++) {
-            t[2 * i] = ZIP_LOW(r[i], r[i + VW / 2]);
-            t[2 * i + 1] = ZIP_HIGH(r[i], r[i + VW / 2]);
-        }
-        UNROLL for (int i = 0; i < VW; i++) r[i] = t[i];
-    }
-}
-
 /* As pack_transpose with all panels, H and N multiples of 4 VW. `at_once`: a cache line of the source holds the units
  * of 16/VW panels, and memory likes runs of several lines. `fetch`: the next VW rows are fetched meanwhile. */
 ALWAYS_INLINE void by_squares(const struct problem *p, const ptrdiff_t at_once, const int fetch)
 {
     const struct FN(layout) *l = &p->l;
-    const ptrdiff_t columns = 4 * VW, row = l->cell->G * l->H;
+    const ptrdiff_t columns = FN(part_vectors) * VW, row = l->cell->G * l->H;
     for (ptrdiff_t q = 0; q < l->H / columns; q++)
         for (ptrdiff_t panel = 0; panel < l->panels; panel += at_once)
             for (int g = 0; g < l->cell->G; g++)
@@ -62,7 +28,7 @@ ALWAYS_INLINE void by_squares(const struct problem *p, const ptrdiff_t at_once, 
                         vec r[VW];
                         UNROLL for (int k = 0; k < VW; k++) r[k] = FN(load)(from + k * row);
                         if (fetch) UNROLL for (int k = 0; k < VW; k++) __builtin_prefetch(from + (VW + k) * row);
-                        transpose_square(r);
+                        FN(transpose_square)(r);
                         UNROLL for (int k = 0; k < VW; k++) FN(store)(to + k * columns, r[k]);
                         from += VW;
                         to += l->gates_k * columns;
@@ -95,7 +61,7 @@ static void run_panels_by_rows(const void *problem)
         for (int g = 0; g < l->cell->G; g++) {
             const float *gate = p->m + (k * l->cell->G + fr_gate_index(l->cell, l->cell->h_gates[g])) * l->H;
             for (ptrdiff_t panel = 0; panel < l->panels; panel++)
-                FN(store)(p->panels + (panel * l->H + k) * l->gates_k + g * VW, FN(load)(gate + panel * VW));
+                FN(store)(p->panels + FN(packed_at)(l, l->H, panel, k, g), FN(load)(gate + panel * VW));
         }
 }
 
@@ -110,7 +76,7 @@ static void run_panels_by_blocks(const void *problem)
         for (ptrdiff_t panel = 0; panel < l->panels; panel++)
             for (ptrdiff_t k = k0; k < k0 + 16; k++)
                 for (int g = 0; g < l->cell->G; g++)
-                    FN(store)(p->panels + (panel * l->H + k) * l->gates_k + g * VW,
+                    FN(store)(p->panels + FN(packed_at)(l, l->H, panel, k, g),
                             FN(load)(gate[g] + k * l->cell->G * l->H + panel * VW));
 }
 

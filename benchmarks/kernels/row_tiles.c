@@ -55,8 +55,9 @@ static void run_incumbent(const void *problem)
 {
     const struct problem *p = problem;
     for (ptrdiff_t q = 0; q < p->panels; q++) {
-        struct FN(factor) f = FN(dense_factor)(p->panel + q * p->K * WIDE, WIDE, p->K);
-        if (q + 1 < p->panels) f.next = f.b + p->K * WIDE;
+        const float *b = (FN(part_vectors) == 2 ? p->halves : p->panel) + q * p->K * WIDE;
+        const ptrdiff_t ldb = FN(part_vectors) * VW;
+        const struct FN(factor) f = FN(dense_factor)(b, ldb, p->K * ldb, p->K);
         FN(multiply_rows)(4, p->n, p->a, 0, p->c, q * p->c_panel, &f, NULL);
     }
 }

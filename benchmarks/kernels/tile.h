@@ -15,11 +15,11 @@ enum { WIDE = 4 * VW, HALF = 2 * VW };
 
 /* What stays in registers while the loop goes over the other operand. LOADS_FOLDED leaves it to the compiler whether a
  * vector of B is loaded once or read from memory by every multiply-add; the others force one load. */
-enum walk { LOADS_FOLDED, B_HELD, A_HELD };
+enum { LOADS_FOLDED = FOLDED }; /* the others as in gemm.h */
 
 /* each: k of one round of the loop. lines: cache lines fetched from `ahead` on in every round. runs: cache lines of the
  * next run of every row of A that are fetched at the beginning of a run. */
-ALWAYS_INLINE void tile(const int MR, const int NV, const enum walk walk, const int each, const int lines,
+ALWAYS_INLINE void tile(const int MR, const int NV, const int walk, const int each, const int lines,
                         const int runs,
                         const float *const *a, ptrdiff_t a0, float *const *c, ptrdiff_t c0, const float *b,
                         const ptrdiff_t ldb, const ptrdiff_t part, const ptrdiff_t segments, const ptrdiff_t a_step,

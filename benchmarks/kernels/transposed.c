@@ -23,14 +23,17 @@ struct problem {
     const float *panel, *halves;
 };
 
+/* As pack.h packs it for these tiles. */
+static const float *packed_as_now(const struct problem *p) { return FN(part_vectors) == 2 ? p->halves : p->panel; }
+
 static void run_incumbent(const void *problem)
 {
     const struct problem *p = problem;
     for (ptrdiff_t block = 0; block < p->H / WIDE; block++) {
-        struct FN(factor) f = { .b = p->panel + block * p->K * WIDE, .ldb = WIDE, .segments = (int)p->panels,
-                .length = RUN,
-                                .last = RUN, .a_step = p->gates_panel, .b_step = RUN * WIDE };
-        if ((block + 1) * WIDE < p->H) f.next = f.b + p->K * WIDE;
+        const ptrdiff_t ldb = FN(part_vectors) * VW;
+        const struct FN(factor) f = { .b = packed_as_now(p) + block * p->K * WIDE, .ldb = ldb, .part = p->K * ldb,
+                                      .segments = (int)p->panels, .length = RUN, .last = RUN,
+                                      .a_step = p->gates_panel, .b_step = RUN * ldb };
         FN(multiply_rows)(4, p->n, p->gates, 0, p->c, block * WIDE, &f, NULL);
     }
 }
@@ -47,8 +50,8 @@ static void run_copy(const void *problem) { copy_rows(problem); }
 static void dense_incumbent(const struct problem *p)
 {
     for (ptrdiff_t block = 0; block < p->H / WIDE; block++) {
-        struct FN(factor) f = FN(dense_factor)(p->panel + block * p->K * WIDE, WIDE, p->K);
-        if ((block + 1) * WIDE < p->H) f.next = f.b + p->K * WIDE;
+        const ptrdiff_t ldb = FN(part_vectors) * VW;
+        const struct FN(factor) f = FN(dense_factor)(packed_as_now(p) + block * p->K * WIDE, ldb, p->K * ldb, p->K);
         FN(multiply_rows)(4, p->n, p->rows, 0, p->c, block * WIDE, &f, NULL);
     }
 }
