@@ -338,6 +338,7 @@ static int FN(ways)(const struct FN(sequence) *s, int threads)
         const ptrdiff_t weights = panels * s->l.gates_k * s->l.H;
         double cost = (double)rows * (double)weights * (rows > 5 ? 1 : slower[rows - 1]);
         if (weights * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES) cost *= beyond;
+        if (weights * (ptrdiff_t)sizeof(REAL) > FR_FAR_BYTES) cost *= beyond;
         if (ways > 1) cost += meeting;
         if (ways == 1 || cost < least) best = ways, least = cost;
     }
