@@ -310,12 +310,13 @@ static double FN(flops)(const struct FN(sequence) *s)
     return 2.0 * (double)s->visits.count * (double)s->l.depth * (double)(s->l.D + s->l.H);
 }
 
-/* Threads of each of n calls, of which `most` may run. */
-static int FN(threads_each)(const struct FN(sequence) *calls, int n, int most)
+/* Threads of a region of n calls, of which `most` may run: as many for each call, or one for all of them if more are not
+ * worth while. */
+static int FN(region_threads)(const struct FN(sequence) *calls, int n, int most)
 {
     double flops = 0;
     for (int i = 0; i < n; i++) flops += FN(flops)(&calls[i]);
-    return flops < FR_WORTH_THREADS || most < n ? 1 : most / n;
+    return flops < FR_WORTH_THREADS || most < n ? 1 : most / n * n;
 }
 
 /* How many of `threads` threads make a team: see the head of this file. The time of a step is guessed in multiplications
@@ -407,7 +408,7 @@ static int FN(forward)(const struct fr_forward_call *const *calls, int n)
         FN(sequence_start)(&of[i], calls[i], calls[i]->packed, calls[i]->tape != NULL);
         of[i].visits.count = fr_count_visits(calls[i]);
     }
-    const int each = FN(threads_each)(of, n, calls[0]->control.threads);
+    const int threads = FN(region_threads)(of, n, calls[0]->control.threads), each = threads == 1 ? 1 : threads / n;
     int status = FR_OK;
     for (int i = 0; i < n && status == FR_OK; i++) {
         FN(sequence_deal)(&of[i], &watch, each);
@@ -416,7 +417,7 @@ static int FN(forward)(const struct fr_forward_call *const *calls, int n)
     if (status == FR_OK) {
         struct FN(region) region = { .calls = of, .n = n, .each = each, .body = FN(forward_body) };
         fr_watch_start(&watch, &calls[0]->control);
-        fr_parallel(&watch, calls[0]->control.threads < n ? 1 : n * each, FN(region_body), &region);
+        fr_parallel(&watch, threads, FN(region_body), &region);
         if (atomic_load(&watch.stop)) status = FR_INTERRUPTED;
     }
     for (int i = 0; i < n; i++) {
@@ -459,7 +460,7 @@ static int FN(backward)(const struct fr_backward_call *const *calls, int n)
         of[i].q.sequence = NULL;
         of[i].visits.count = calls[i]->tape->visits.count;
     }
-    const int each = FN(threads_each)(of, n, calls[0]->control.threads);
+    const int threads = FN(region_threads)(of, n, calls[0]->control.threads), each = threads == 1 ? 1 : threads / n;
     int status = FR_OK;
     for (int i = 0; i < n && status == FR_OK; i++) {
         FN(sequence_deal)(&of[i], &watch, each);
@@ -468,7 +469,7 @@ static int FN(backward)(const struct fr_backward_call *const *calls, int n)
     if (status == FR_OK) {
         struct FN(region) region = { .calls = of, .n = n, .each = each, .body = FN(backward_body) };
         fr_watch_start(&watch, &calls[0]->control);
-        fr_parallel(&watch, calls[0]->control.threads < n ? 1 : n * each, FN(region_body), &region);
+        fr_parallel(&watch, threads, FN(region_body), &region);
         if (atomic_load(&watch.stop)) status = FR_INTERRUPTED;
     }
     for (int i = 0; i < n; i++) fr_give_back(of[i].meetings);
