@@ -53,7 +53,8 @@ def test_every_size_and_transpose(dtype, turned, isa):
 @dtypes
 def test_bias_and_accumulate(dtype, isa):
     rng = np.random.default_rng(15)
-    for m, n, k in ((1, 1, 1), (3, 17, 5), (7, 64, 33), (70, 31, 100)):
+    several_blocks = (390, 35, 1030), (775, 81, 200)
+    for m, n, k in ((1, 1, 1), (3, 17, 5), (7, 64, 33), (70, 31, 100), *several_blocks):
         for turned in TRANSPOSES:
             a, b = operands(rng, m, n, k, dtype, **turned)
             bias, start = rng.normal(size=n).astype(dtype), rng.normal(size=(m, n)).astype(dtype)

@@ -34,6 +34,14 @@ static inline struct FN(factor) FN(dense_factor)(const REAL *b, ptrdiff_t ldb, p
     return (struct FN(factor)){ .b = b, .ldb = ldb, .part = part, .segments = 1, .length = K, .last = K };
 }
 
+enum { FN(line) = 64 / sizeof(REAL) };
+
+/* Asks for nv vectors of C that will be wanted when the present tile is done. */
+ALWAYS_INLINE void FN(fetch)(const REAL *c, int nv)
+{
+    for (ptrdiff_t j = 0; j < nv * VW; j += FN(line)) __builtin_prefetch(c + j, 1, 3);
+}
+
 /* ---- tiles over rows of A ------------------------------------------------------------------------------------- */
 
 /* What of one k waits in registers for the other; FOLDED: the compiler's choice. */
@@ -70,7 +78,6 @@ ALWAYS_INLINE void FN(row_tile_k)(const int MR, const int NV, const int walk, FN
  * of f, if it is known when this is compiled, else 0.
  * ahead: one cache line from here on is fetched with every k, unless NULL: weights that do not fit L2 then come while the
  * tile before them is at work. */
-enum { FN(line) = 64 / sizeof(REAL) };
 ALWAYS_INLINE void FN(row_tile_of)(const int MR, const int NV, const int walk, const int each, ptrdiff_t ldb,
                                    const REAL *const *a, ptrdiff_t a_offset, REAL *const *c, ptrdiff_t c_offset,
                                    const struct FN(factor) *f, const REAL *start, const REAL *ahead)
@@ -241,6 +248,7 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
         for (ptrdiff_t t = 0, m = 0; t < tiles; t++) {
             ptrdiff_t height = base + (t < larger);
             const REAL *ahead = next && t < nv ? next + t * depth * FN(line) : NULL; /* nv tiles fetch all of it */
+            for (ptrdiff_t i = 0; i < base && t + 1 < tiles; i++) FN(fetch)(c[m + height + i] + c_offset, nv);
             tile[height](a + m, a_block, c + m, c_offset, &block, u ? NULL : start, ahead);
             m += height;
         }
@@ -264,18 +272,21 @@ static void FN(multiply_outer)(int mr, int nv, const REAL *a, const REAL *b, ptr
 }
 
 /* Packs columns [q0*mr, q1*mr) of the K rows `row[k]` (width M, then a one if `ones`, then zeros), times the rows
- * `factor[k]` unless NULL, as tiles [q][k][mr]; tiles are `stride` apart. */
+ * `factor[k]` unless NULL, as tiles [q][k][mr]; tiles are `stride` apart,
+ * which leaves at least two REALs behind each. */
 ALWAYS_INLINE void FN(pack_columns_of)(const int mr, REAL *to, ptrdiff_t stride, ptrdiff_t q0, ptrdiff_t q1,
                                               const REAL *const *row, const REAL *const *factor, ptrdiff_t K, ptrdiff_t M, int ones)
 {
+    const int moved = mr <= 4 ? 4 : 8;
     for (ptrdiff_t k = 0; k < K; k++) {
         const REAL *r = row[k], *s = factor ? factor[k] : NULL;
         for (ptrdiff_t q = q0; q < q1; q++) {
             REAL *d = to + (q - q0) * stride + k * mr;
             ptrdiff_t m0 = q * mr;
-            if (m0 + mr <= M) {
-                for (int m = 0; m < mr; m++) d[m] = r[m0 + m];
-                if (s) for (int m = 0; m < mr; m++) d[m] *= s[m0 + m];
+            if (!s && m0 + moved <= M) {
+                memcpy(d, r + m0, moved * sizeof(REAL)); /* what is too much is written again with the next k */
+            } else if (m0 + mr <= M) {
+                for (int m = 0; m < mr; m++) d[m] = s ? r[m0 + m] * s[m0 + m] : r[m0 + m];
             } else {
                 for (int m = 0; m < mr; m++) d[m] = m0 + m < M ? (s ? r[m0 + m] * s[m0 + m] : r[m0 + m]) : ones && m0 + m == M;
             }

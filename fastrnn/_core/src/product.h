@@ -1,8 +1,10 @@
 /* product.h - c = op(a) op(b) for arrays that lie as the caller left them; included once for float, once for double.
- * C is cut into panels of four vectors of columns; a thread takes some panels, or some rows of all panels. Blocks of
- * b are packed just before they are used, into a scratch area of the thread that stays in its L1. */
+ * C is cut into panels of four vectors of columns; a thread takes some panels, or some rows of all panels. It takes k in
+ * blocks, of which its rows of a stay in L2 while panel after panel of b is packed into L1 or L2. */
 
-enum { FN(panel) = 4 * VW, FN(product_rows) = 1024 }; /* columns of a panel; rows of C in work at a time */
+enum { FN(panel) = 4 * VW };                           /* columns of a panel */
+enum { FN(product_k) = 512, FN(product_rows) = 384 };  /* k of a block and most rows at a time where a lies by rows */
+enum { FN(outer_k) = 192, FN(outer_rows) = 768 };      /* and where it lies by columns */
 
 struct FN(product_run) {
     const struct fr_product_call *q;
@@ -33,73 +35,91 @@ static void FN(pack_block)(const struct fr_product_call *q, ptrdiff_t k0, ptrdif
     }
 }
 
-/* Rows [m0,m1) of panel n0, a row-major: m1 - m0 <= product_rows. */
-static void FN(product_of_rows)(const struct fr_product_call *q, ptrdiff_t m0, ptrdiff_t m1, ptrdiff_t n0, REAL *scratch)
+/* A ragged panel, whose columns are no whole vectors, is made aside in `edge` [rows][panel]: nothing is written past a row.
+ * Only the last panel of C can be one, so that it stays there from the first block of k to the last. */
+static void FN(begin_edge)(const struct fr_product_call *q, ptrdiff_t m0, ptrdiff_t rows, ptrdiff_t n0, REAL *edge)
 {
-    const ptrdiff_t rows = m1 - m0, n = q->N - n0 < FN(panel) ? q->N - n0 : FN(panel);
-    const int nv = (int)((n + VW - 1) / VW), ragged = n % VW != 0;
-    REAL *block = scratch, *edge = block + KC * FN(panel), *start = edge + FN(product_rows) * FN(panel);
-    const REAL *a[FN(product_rows)];
-    REAL *c[FN(product_rows)], *out = (REAL *)q->c + m0 * q->N + n0;
-    for (ptrdiff_t m = 0; m < rows; m++) {
-        a[m] = (const REAL *)q->a + (m0 + m) * q->K;
-        c[m] = ragged ? edge + m * FN(panel) : out + m * q->N; /* a ragged panel is made aside: nothing is written past a row */
-        if (ragged && q->accumulate)
-            for (int v = 0; v < nv * VW; v += VW) FN(store)(c[m] + v, FN(load_part)(out + m * q->N + v, n - v));
-    }
-    for (int v = 0; v < nv * VW; v += VW) FN(store)(start + v, q->bias ? FN(load_part)((const REAL *)q->bias + n0 + v, n - v) : FN(splat)(0));
-    const int direct = !q->transpose_b && !ragged && rows < 8; /* packing would cost more than it gains */
-    for (ptrdiff_t k0 = 0; k0 < q->K; k0 += KC) {
-        const ptrdiff_t kc = q->K - k0 < KC ? q->K - k0 : KC;
-        const ptrdiff_t wide = FN(part_vectors) * VW;
-        struct FN(factor) f = FN(dense_factor)(block, wide, kc * wide, kc);
-        if (direct) f = FN(dense_factor)((const REAL *)q->b + k0 * q->N + n0, q->N, wide, kc);
-        else FN(pack_block)(q, k0, kc, n0, n, block, f.ldb, f.part);
-        FN(multiply_rows)(nv, rows, a, k0, c, 0, &f, k0 || q->accumulate ? NULL : start);
-    }
-    if (ragged)
-        for (ptrdiff_t m = 0; m < rows; m++)
-            for (int v = 0; v < nv * VW; v += VW) FN(store_part)(out + m * q->N + v, FN(load)(c[m] + v), n - v);
-}
-
-/* One tile of c += a^T b that does not fill whole vectors or all rows of the tile: made aside, then copied. */
-static void FN(outer_edge)(const struct fr_product_call *q, int mr, const REAL *packed, const REAL *block, ptrdiff_t kc,
-                           REAL *out, ptrdiff_t rows, ptrdiff_t n, int fresh)
-{
-    const int nv = (int)((n + VW - 1) / VW);
-    REAL tile[8 * FN(panel)];
-    for (ptrdiff_t m = 0; m < mr; m++)
-        for (int v = 0; v < nv * VW; v += VW)
-            FN(store)(tile + m * FN(panel) + v, m < rows && !fresh ? FN(load_part)(out + m * q->N + v, n - v) : FN(splat)(0));
-    FN(multiply_outer)(mr, nv, packed, block, FN(panel), kc, tile, FN(panel), 0);
+    if (!q->accumulate) return;
     for (ptrdiff_t m = 0; m < rows; m++)
-        for (int v = 0; v < nv * VW; v += VW) FN(store_part)(out + m * q->N + v, FN(load)(tile + m * FN(panel) + v), n - v);
+        for (ptrdiff_t n = n0; n < q->N; n += VW)
+            FN(store)(edge + m * FN(panel) + n - n0, FN(load_part)((const REAL *)q->c + (m0 + m) * q->N + n, q->N - n));
 }
 
-/* Rows [m0,m1), panels [p0,p1) for transpose_a: c (+)= a^T b with a [K,M]; m1 - m0 <= product_rows. */
+static void FN(end_edge)(const struct fr_product_call *q, ptrdiff_t m0, ptrdiff_t rows, ptrdiff_t n0, const REAL *edge)
+{
+    for (ptrdiff_t m = 0; m < rows; m++)
+        for (ptrdiff_t n = n0; n < q->N; n += VW)
+            FN(store_part)((REAL *)q->c + (m0 + m) * q->N + n, FN(load)(edge + m * FN(panel) + n - n0), q->N - n);
+}
+
+/* Rows [m0,m1) of panels [p0,p1) for a [M,K]: m1 - m0 <= product_rows. */
+static void FN(product_of_rows)(struct FN(product_run) *run, int thread, ptrdiff_t m0, ptrdiff_t m1, ptrdiff_t p0, ptrdiff_t p1, REAL *scratch)
+{
+    const struct fr_product_call *q = run->q;
+    const ptrdiff_t rows = m1 - m0, ldb = FN(part_vectors) * VW;
+    REAL *block = scratch, *edge = block + FN(product_k) * FN(panel), start[FN(panel)];
+    const REAL *a[FN(product_rows)];
+    REAL *c[FN(product_rows)];
+    for (ptrdiff_t m = 0; m < rows; m++) a[m] = (const REAL *)q->a + (m0 + m) * q->K;
+    for (ptrdiff_t k0 = 0; k0 < q->K; k0 += FN(product_k)) {
+        const ptrdiff_t kc = q->K - k0 < FN(product_k) ? q->K - k0 : FN(product_k);
+        const int fresh = k0 == 0 && !q->accumulate;
+        for (ptrdiff_t p = p0; p < p1 && !fr_stopped(&run->watch, thread); p++) {
+            const ptrdiff_t n0 = p * FN(panel), n = q->N - n0 < FN(panel) ? q->N - n0 : FN(panel);
+            const int nv = (int)((n + VW - 1) / VW), ragged = n % VW != 0;
+            for (ptrdiff_t m = 0; m < rows; m++) c[m] = ragged ? edge + m * FN(panel) : (REAL *)q->c + (m0 + m) * q->N + n0;
+            for (int v = 0; v < nv * VW; v += VW)
+                FN(store)(start + v, q->bias ? FN(load_part)((const REAL *)q->bias + n0 + v, n - v) : FN(splat)(0));
+            struct FN(factor) f = FN(dense_factor)(block, ldb, kc * ldb, kc);
+            if (!q->transpose_b && !ragged && rows < 8) /* packing would cost more than it gains */
+                f = FN(dense_factor)((const REAL *)q->b + k0 * q->N + n0, q->N, ldb, kc);
+            else
+                FN(pack_block)(q, k0, kc, n0, n, block, f.ldb, f.part);
+            if (ragged && k0 == 0) FN(begin_edge)(q, m0, rows, n0, edge);
+            FN(multiply_rows)(nv, rows, a, k0, c, 0, &f, fresh ? start : NULL);
+            if (ragged && k0 + kc == q->K) FN(end_edge)(q, m0, rows, n0, edge);
+        }
+    }
+}
+
+/* Fewer rows of C than a tile has: made aside, [mr][panel], and copied. */
+static void FN(outer_rest)(int mr, int nv, const REAL *packed, const REAL *block, ptrdiff_t kc, REAL *c, ptrdiff_t ldc, ptrdiff_t rows, int fresh)
+{
+    REAL tile[8 * FN(panel)] = { 0 };
+    const size_t bytes = (size_t)(nv * VW) * sizeof(REAL);
+    for (ptrdiff_t m = 0; m < rows && !fresh; m++) memcpy(tile + m * FN(panel), c + m * ldc, bytes);
+    FN(multiply_outer)(mr, nv, packed, block, FN(panel), kc, tile, FN(panel), 0);
+    for (ptrdiff_t m = 0; m < rows; m++) memcpy(c + m * ldc, tile + m * FN(panel), bytes);
+}
+
+/* Rows [m0,m1) of panels [p0,p1) for a [K,M], which is transposed: m1 - m0 <= outer_rows. */
 static void FN(product_of_columns)(struct FN(product_run) *run, int thread, ptrdiff_t m0, ptrdiff_t m1, ptrdiff_t p0, ptrdiff_t p1, REAL *scratch)
 {
     const struct fr_product_call *q = run->q;
-    const int mr = FN(outer_tile_rows)[4];
-    const ptrdiff_t rows = m1 - m0, tiles = (rows + mr - 1) / mr;
-    REAL *block = scratch, *packed = block + KC * FN(panel);
-    for (ptrdiff_t k0 = 0; k0 < q->K && !fr_stopped(&run->watch, thread); k0 += KC) {
-        const ptrdiff_t kc = q->K - k0 < KC ? q->K - k0 : KC;
+    const int mr = FN(outer_tile_rows)[q->N < FN(panel) ? (q->N + VW - 1) / VW : 4];
+    const ptrdiff_t rows = m1 - m0, tiles = (rows + mr - 1) / mr, stride = FN(outer_k) * mr + 16; /* no power of two */
+    REAL *block = scratch, *edge = block + FN(outer_k) * FN(panel), *packed = edge + FN(outer_rows) * FN(panel);
+    for (ptrdiff_t k0 = 0; k0 < q->K; k0 += FN(outer_k)) {
+        const ptrdiff_t kc = q->K - k0 < FN(outer_k) ? q->K - k0 : FN(outer_k);
         const int fresh = k0 == 0 && !q->accumulate;
-        const REAL *row[KC];
+        const REAL *row[FN(outer_k)];
         for (ptrdiff_t k = 0; k < kc; k++) row[k] = (const REAL *)q->a + (k0 + k) * q->M + m0;
-        FN(pack_columns)(mr, packed, KC * mr, 0, tiles, row, NULL, kc, rows, 0);
-        for (ptrdiff_t p = p0; p < p1; p++) {
+        FN(pack_columns)(mr, packed, stride, 0, tiles, row, NULL, kc, rows, 0);
+        for (ptrdiff_t p = p0; p < p1 && !fr_stopped(&run->watch, thread); p++) {
             const ptrdiff_t n0 = p * FN(panel), n = q->N - n0 < FN(panel) ? q->N - n0 : FN(panel);
+            const int nv = (int)((n + VW - 1) / VW), ragged = n % VW != 0;
+            REAL *c = ragged ? edge : (REAL *)q->c + m0 * q->N + n0;
+            const ptrdiff_t ldc = ragged ? FN(panel) : q->N;
             FN(pack_block)(q, k0, kc, n0, n, block, FN(panel), FN(part_vectors) * VW);
+            if (ragged && k0 == 0) FN(begin_edge)(q, m0, rows, n0, edge);
             for (ptrdiff_t t = 0; t < tiles; t++) {
-                const ptrdiff_t left = rows - t * mr < mr ? rows - t * mr : mr;
-                REAL *out = (REAL *)q->c + (m0 + t * mr) * q->N + n0;
-                if (left == mr && n % VW == 0)
-                    FN(multiply_outer)(mr, (int)(n / VW), packed + t * KC * mr, block, FN(panel), kc, out, q->N, fresh);
-                else
-                    FN(outer_edge)(q, mr, packed + t * KC * mr, block, kc, out, left, n, fresh);
+                const ptrdiff_t left = rows - t * mr;
+                REAL *tile = c + t * mr * ldc;
+                for (ptrdiff_t m = mr; m < left && m < 2 * mr && kc > 32; m++) FN(fetch)(tile + m * ldc, nv); /* the next tile's */
+                if (left >= mr) FN(multiply_outer)(mr, nv, packed + t * stride, block, FN(panel), kc, tile, ldc, fresh);
+                else FN(outer_rest)(mr, nv, packed + t * stride, block, kc, tile, ldc, left, fresh);
             }
+            if (ragged && k0 + kc == q->K) FN(end_edge)(q, m0, rows, n0, edge);
         }
     }
 }
@@ -114,12 +134,10 @@ static void FN(product_body)(void *argument, int thread, int threads)
     else { r0 = fr_share(q->M, thread, threads); r1 = fr_share(q->M, thread + 1, threads); }
     REAL *scratch = run->scratch + thread * run->scratch_size;
     unsigned saved = fr_flush_denormals_on();
-    for (ptrdiff_t m0 = r0; m0 < r1; m0 += FN(product_rows)) {
-        const ptrdiff_t m1 = r1 - m0 < FN(product_rows) ? r1 : m0 + FN(product_rows);
-        if (q->transpose_a) FN(product_of_columns)(run, thread, m0, m1, p0, p1, scratch);
-        else
-            for (ptrdiff_t p = p0; p < p1 && !fr_stopped(&run->watch, thread); p++)
-                FN(product_of_rows)(q, m0, m1, p * FN(panel), scratch);
+    const ptrdiff_t most = q->transpose_a ? FN(outer_rows) : FN(product_rows), turns = (r1 - r0 + most - 1) / most;
+    for (ptrdiff_t turn = 0; turn < turns; turn++) {
+        const ptrdiff_t m0 = r0 + fr_share(r1 - r0, turn, turns), m1 = r0 + fr_share(r1 - r0, turn + 1, turns);
+        (q->transpose_a ? FN(product_of_columns) : FN(product_of_rows))(run, thread, m0, m1, p0, p1, scratch);
     }
     fr_flush_denormals_restore(saved);
 }
@@ -131,7 +149,8 @@ static int FN(product)(const struct fr_product_call *q)
     double flops = 2.0 * (double)q->M * (double)q->N * (double)q->K;
     int threads = flops < FR_WORTH_THREADS ? 1 : q->control.threads;
     run.by_panels = panels >= 8 * threads || q->M < 8 * threads;
-    run.scratch_size = KC * FN(panel) + (FN(product_rows) + 8) * (FN(panel) + KC) + FN(panel);
+    run.scratch_size = q->transpose_a ? (FN(outer_k) + FN(outer_rows)) * FN(panel) + (FN(outer_rows) + 8) * (FN(outer_k) + 16)
+                                      : (FN(product_k) + FN(product_rows)) * FN(panel);
     run.scratch = fr_take((size_t)(run.scratch_size * threads) * sizeof(REAL));
     if (!run.scratch) return FR_NO_MEMORY;
     fr_watch_start(&run.watch, &q->control);
