@@ -27,6 +27,7 @@ struct FN(factor) {
     int segments;
     ptrdiff_t length, last, a_step, b_step;
     const REAL *next; /* what the caller will read after b, to be fetched ahead, or NULL */
+    int c_is_far;     /* is C in no cache, so that it is worth while to fetch the next tile's */
 };
 
 static inline struct FN(factor) FN(dense_factor)(const REAL *b, ptrdiff_t ldb, ptrdiff_t part, ptrdiff_t K)
@@ -248,7 +249,7 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
         for (ptrdiff_t t = 0, m = 0; t < tiles; t++) {
             ptrdiff_t height = base + (t < larger);
             const REAL *ahead = next && t < nv ? next + t * depth * FN(line) : NULL; /* nv tiles fetch all of it */
-            for (ptrdiff_t i = 0; i < base && t + 1 < tiles; i++) FN(fetch)(c[m + height + i] + c_offset, nv);
+            for (ptrdiff_t i = 0; i < base && f->c_is_far && t + 1 < tiles; i++) FN(fetch)(c[m + height + i] + c_offset, nv);
             tile[height](a + m, a_block, c + m, c_offset, &block, u ? NULL : start, ahead);
             m += height;
         }

@@ -75,6 +75,7 @@ static void FN(product_of_rows)(struct FN(product_run) *run, int thread, ptrdiff
                 f = FN(dense_factor)((const REAL *)q->b + k0 * q->N + n0, q->N, ldb, kc);
             else
                 FN(pack_block)(q, k0, kc, n0, n, block, f.ldb, f.part);
+            f.c_is_far = !ragged;
             if (ragged && k0 == 0) FN(begin_edge)(q, m0, rows, n0, edge);
             FN(multiply_rows)(nv, rows, a, k0, c, 0, &f, fresh ? start : NULL);
             if (ragged && k0 + kc == q->K) FN(end_edge)(q, m0, rows, n0, edge);

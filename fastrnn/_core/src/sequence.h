@@ -83,21 +83,20 @@ static void FN(project_inputs)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
         }
 }
 
-/* One step of rows [j0,j1). A stage: gates [first, first+gates) += operand U, then the cell's maths `after`. */
-static void FN(step_stage)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1, int stage, FN(rows_function) after)
+/* A stage of the step in work, of n rows: gates [first, first+gates) += operand U, then the cell's maths `after`. */
+static void FN(step_stage)(struct FN(worker) *w, ptrdiff_t n, int stage, FN(rows_function) after)
 {
     struct FN(sequence) *s = w->s;
     const struct FN(layout) *l = &s->l;
     const int first = stage ? l->cell->late_gate : 0, last = stage ? l->cell->G : l->cell->late_gate;
     const int groups = s->q.recurrent_dropout ? last - first : 1, gates = (last - first) / groups;
-    const ptrdiff_t n = j1 - j0;
     for (ptrdiff_t i = 0; i < n; i++) {
-        const struct visit *v = FN(visit_at)(w, j0 + i);
-        w->c[i] = FN(gates_at)(w, j0 + i);
-        w->a[i] = stage ? s->kept[l->cell->kept - 1] + v->after * s->ld : s->kept[0] + v->before * s->ld;
+        const struct FN(row) *row = &w->rows[i];
+        w->c[i] = row->u.z;
+        w->a[i] = stage ? row->u.after[l->cell->kept - 1] : row->u.before[0];
         if (s->q.recurrent_dropout)
             for (int g = 0; g < groups; g++)
-                FN(times)(w->masked + (g * n + i) * s->ld, w->a[i], FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, v->row, l->H), l->H);
+                FN(times)(w->masked + (g * n + i) * s->ld, w->a[i], FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, row->number, l->H), l->H);
     }
     const int far = FN(is_far)(w);
     w->zigzag ^= 1; /* the panel that the step before used last is in cache still */
@@ -111,7 +110,7 @@ static void FN(step_stage)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1, int
                 for (ptrdiff_t i = 0; i < n; i++) w->a[i] = w->masked + (g * n + i) * s->ld;
             FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + (l->cell->h_slot + gate) * l->unit_step, &f, NULL);
         }
-        after(w, p, j0, j1);
+        after(w, p, p + 1, n);
     }
     FN(meet)(w);
 }
@@ -161,8 +160,9 @@ static void FN(forward_body)(struct FN(sequence) *s, int rank, int thread, int t
         while (j < chunk_end) {
             const ptrdiff_t end = FN(step_end)(&w, j);
             if (FN(stopped)(&w)) break;
-            if (s->cell->prepare) FN(step_stage)(&w, j, end, 0, s->cell->prepare);
-            FN(step_stage)(&w, j, end, s->cell->prepare != NULL, s->cell->forward);
+            FN(begin_step)(&w, j, end);
+            if (s->cell->prepare) FN(step_stage)(&w, end - j, 0, s->cell->prepare);
+            FN(step_stage)(&w, end - j, s->cell->prepare != NULL, s->cell->forward);
             j = end;
         }
     }
@@ -172,21 +172,21 @@ static void FN(forward_body)(struct FN(sequence) *s, int rank, int thread, int t
 
 /* ---- backward ------------------------------------------------------------------------------------------------- */
 
-/* d of the stage's operand += dz U^T, rows [j0,j1); the mirror of step_stage's product. */
-static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1, int stage)
+/* d of the stage's operand += dz U^T; the mirror of step_stage's product. */
+static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t n, int stage)
 {
     struct FN(sequence) *s = w->s;
     const struct FN(layout) *l = &s->l;
     const int first = stage ? l->cell->late_gate : 0, last = stage ? l->cell->G : l->cell->late_gate;
     const int groups = s->q.recurrent_dropout ? last - first : 1, gates = (last - first) / groups;
-    const ptrdiff_t n = j1 - j0, columns = 4 * VW;
+    const ptrdiff_t columns = 4 * VW;
     const int far = FN(is_far)(w);
-    REAL *d = s->d[stage ? l->cell->kept - 1 : 0];
-    for (ptrdiff_t i = 0; i < n; i++) w->a[i] = FN(gates_at)(w, j0 + i);
+    const int operand = stage ? l->cell->kept - 1 : 0;
+    for (ptrdiff_t i = 0; i < n; i++) w->a[i] = w->rows[i].u.z;
     for (int g = 0; g < groups; g++) {
         const int gate = first + g * gates;
         for (ptrdiff_t i = 0; i < n; i++)
-            w->c[i] = s->q.recurrent_dropout ? w->tile + i * columns : d + FN(visit_at)(w, j0 + i)->row * s->ld;
+            w->c[i] = s->q.recurrent_dropout ? w->tile + i * columns : w->rows[i].u.d[operand];
         const ptrdiff_t block0 = w->panel0 * l->cell->wide / 4, block1 = (w->panel1 * l->cell->wide + 3) / 4;
         w->zigzag ^= 1;
         for (ptrdiff_t k = block0; k < block1; k++) {
@@ -199,9 +199,8 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_
                               s->q.recurrent_dropout ? FN(zeros) : NULL);
             if (!s->q.recurrent_dropout) continue;
             for (ptrdiff_t i = 0; i < n; i++) {
-                const ptrdiff_t row = FN(visit_at)(w, j0 + i)->row;
-                const REAL *mask = FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, row, l->H) + unit;
-                REAL *to = d + row * s->ld + unit;
+                const REAL *mask = FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, w->rows[i].number, l->H) + unit;
+                REAL *to = w->rows[i].u.d[operand] + unit;
                 for (ptrdiff_t k = 0; k < nv * VW; k += VW)
                     FN(store)(to + k, FN(load)(to + k) + FN(load)(w->c[i] + k) * FN(load_part)(mask + k, left - k));
             }
@@ -263,14 +262,15 @@ static void FN(backward_body)(struct FN(sequence) *s, int rank, int thread, int 
         }
     for (ptrdiff_t end = w.count; end > 0 && !FN(stopped)(&w);) {
         const ptrdiff_t j = FN(step_begin)(&w, end);
-        for (ptrdiff_t p = w.panel0; p < w.panel1; p++) s->cell->backward(&w, p, j, end);
+        FN(begin_step)(&w, j, end);
+        s->cell->backward(&w, w.panel0, w.panel1, end - j);
         FN(meet)(&w); /* the products below read the gates of all units */
         if (s->cell->prepare) {
-            FN(step_stage_backward)(&w, j, end, 1);
-            for (ptrdiff_t p = w.panel0; p < w.panel1; p++) s->cell->prepare_backward(&w, p, j, end);
+            FN(step_stage_backward)(&w, end - j, 1);
+            s->cell->prepare_backward(&w, w.panel0, w.panel1, end - j);
             FN(meet)(&w);
         }
-        FN(step_stage_backward)(&w, j, end, 0);
+        FN(step_stage_backward)(&w, end - j, 0);
         end = j;
     }
     if (q->dx) {

@@ -55,6 +55,7 @@ struct FN(worker) {
     int32_t *list;             /* [count] the team's visits in order */
     ptrdiff_t chunk0;          /* first visit of the chunk in work */
     int zigzag;            /* does the present step take panels from the last to the first? */
+    struct FN(row) *rows;  /* [B] the rows of the step in work */
     const REAL **a;        /* [chunk] rows of a product's left factor */
     REAL **c;              /* [chunk] rows of its result */
     REAL *gates;           /* the team's: gates of the chunk when they are not kept */
@@ -70,8 +71,16 @@ struct FN(unit) {
     REAL *after[FR_MAX_KEPT], *d[FR_MAX_KEPT];    /* d: gradients, backward only */
 };
 
-/* A cell's maths over rows [j0,j1) of a worker's list, one panel: see step.h. */
-typedef void (*FN(rows_function))(const struct FN(worker) *w, ptrdiff_t panel, ptrdiff_t j0, ptrdiff_t j1);
+/* One row of the step in work. */
+struct FN(row) {
+    struct FN(unit) u; /* unit 0 */
+    REAL *y;           /* its output, or the gradient of that; NULL: there is none */
+    ptrdiff_t repeats; /* masked steps that repeat its output */
+    ptrdiff_t number;  /* in the batch */
+};
+
+/* A cell's maths over the n rows of a worker's step, panels [p0,p1): see step.h. */
+typedef void (*FN(rows_function))(const struct FN(worker) *w, ptrdiff_t p0, ptrdiff_t p1, ptrdiff_t n);
 struct FN(step_functions) {
     FN(rows_function) forward, backward, prepare, prepare_backward;
 };
@@ -94,40 +103,46 @@ ALWAYS_INLINE REAL *FN(gates_at)(const struct FN(worker) *w, ptrdiff_t j)
     return s->record ? s->gates + w->list[j] * s->l.gates_row : w->gates + (j - w->chunk0) * s->l.gates_row;
 }
 
-ALWAYS_INLINE struct FN(unit) FN(unit_at)(const struct FN(worker) *w, ptrdiff_t j, const struct visit *v, ptrdiff_t panel, ptrdiff_t lane)
+/* One vector of units of a row whose unit 0 is at u; the gates of panels lie `gates_panel` apart. */
+ALWAYS_INLINE struct FN(unit) FN(unit_at)(const struct FN(unit) *u, ptrdiff_t gates_panel, ptrdiff_t unit_step, ptrdiff_t panel, ptrdiff_t lane)
 {
-    const struct FN(sequence) *s = w->s;
-    const ptrdiff_t unit = panel * s->l.unit_step + lane;
-    struct FN(unit) u = { .z = FN(gates_at)(w, j) + panel * s->gates_panel + lane, .slot = s->l.unit_step };
-    for (int k = 0; k < FR_MAX_KEPT; k++) { /* pointers to arrays that the cell has not are never followed */
-        u.before[k] = s->kept[k] + v->before * s->ld + unit;
-        u.after[k] = s->kept[k] + v->after * s->ld + unit;
-        u.d[k] = s->d[k] + v->row * s->ld + unit;
-    }
-    return u;
-}
-
-/* The same of a row that is in no sequence, whose unit 0 is at `u`. */
-ALWAYS_INLINE struct FN(unit) FN(unit_of_row)(const struct FN(unit) *u, const struct FN(layout) *l, ptrdiff_t panel, ptrdiff_t lane)
-{
-    const ptrdiff_t unit = panel * l->unit_step + lane;
-    struct FN(unit) v = { .z = u->z + panel * l->gates_row + lane, .slot = l->unit_step };
+    const ptrdiff_t unit = panel * unit_step + lane;
+    struct FN(unit) v = { .z = u->z + panel * gates_panel + lane, .slot = unit_step };
     for (int k = 0; k < FR_MAX_KEPT; k++) {
         v.before[k] = u->before[k] + unit;
         v.after[k] = u->after[k] + unit;
+        v.d[k] = u->d[k] + unit;
     }
     return v;
 }
 
-/* dy of a visit: its own, and those of the masked steps that repeat its output. */
-ALWAYS_INLINE FN(vec) FN(output_gradient)(const struct FN(sequence) *s, const struct visit *v, ptrdiff_t unit, ptrdiff_t lanes)
+/* Makes visits [j0,j1), one step, the one in work. */
+static void FN(begin_step)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
 {
-    const REAL *dy = s->back->dsequence;
-    const ptrdiff_t ld = s->back->dsequence_ld;
-    if (!dy) return FN(splat)(0);
-    dy += v->y * ld + unit;
+    const struct FN(sequence) *s = w->s;
+    REAL *const y = s->back ? (REAL *)s->back->dsequence : s->q.sequence;
+    const ptrdiff_t y_ld = s->back ? s->back->dsequence_ld : s->q.sequence_ld;
+    for (ptrdiff_t j = j0; j < j1; j++) {
+        const struct visit *v = FN(visit_at)(w, j);
+        struct FN(row) *row = &w->rows[j - j0];
+        row->u.z = FN(gates_at)(w, j);
+        for (int k = 0; k < FR_MAX_KEPT; k++) { /* addresses in arrays that the cell has not are never followed */
+            row->u.before[k] = s->kept[k] + v->before * s->ld;
+            row->u.after[k] = s->kept[k] + v->after * s->ld;
+            row->u.d[k] = s->d[k] + v->row * s->ld;
+        }
+        row->y = y ? y + v->y * y_ld : NULL;
+        row->repeats = v->repeats;
+        row->number = v->row;
+    }
+}
+
+/* dy of a row: its own, and those of the masked steps that repeat its output. */
+ALWAYS_INLINE FN(vec) FN(output_gradient)(const struct FN(sequence) *s, const struct FN(row) *row, ptrdiff_t unit, ptrdiff_t lanes)
+{
+    const REAL *dy = row->y + unit;
     FN(vec) sum = FN(load_part)(dy, lanes);
-    for (int32_t k = 1; k <= v->repeats; k++) sum += FN(load_part)(dy + k * s->visits.y_step * ld, lanes);
+    for (ptrdiff_t k = 1; k <= row->repeats; k++) sum += FN(load_part)(dy + k * s->visits.y_step * s->back->dsequence_ld, lanes);
     return sum;
 }
 
@@ -155,7 +170,7 @@ static size_t FN(worker_bytes)(const struct FN(sequence) *s)
     if (s->q.recurrent_dropout && masked < G * rows * s->ld) masked = G * rows * s->ld;
     size_t reals = (size_t)masked + (size_t)rows * 4 * VW;
     if (!s->record) reals += (size_t)(s->l.panels * (rows * s->l.gates_row + 16));
-    return (reals * sizeof(REAL) + 2 * (size_t)rows * sizeof(void *) + 255) / 64 * 64;
+    return (reals * sizeof(REAL) + 2 * (size_t)rows * sizeof(void *) + (size_t)s->q.B * sizeof(struct FN(row)) + 319) / 64 * 64;
 }
 
 /* In a backward pass members' units begin at a block of columns of the transposes, which are four vectors wide. */
@@ -183,10 +198,12 @@ static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int r
     w->list = s->lists + w->member * s->visits.count + s->visits.through[w->row0];
     const size_t tile = (size_t)rows * 4 * VW * sizeof(REAL), pointers = ((size_t)rows * 2 * sizeof(void *) + 63) / 64 * 64;
     char *at = s->workspace + (size_t)thread * s->workspace_size;
+    const size_t step = ((size_t)B * sizeof(struct FN(row)) + 63) / 64 * 64;
     w->a = (const REAL **)at, w->c = (REAL **)at + rows, at += pointers;
+    w->rows = (struct FN(row) *)at, at += step;
     w->tile = (REAL *)at, at += tile;
     if (!s->record) {
-        w->gates = (REAL *)(s->workspace + (size_t)(thread - w->member) * s->workspace_size + pointers + tile);
+        w->gates = (REAL *)(s->workspace + (size_t)(thread - w->member) * s->workspace_size + pointers + step + tile);
         at += (size_t)(s->l.panels * (rows * s->l.gates_row + 16)) * sizeof(REAL);
     }
     w->masked = (REAL *)at;

@@ -5,15 +5,20 @@
  * m is the recurrent half of the candidate, with its bias: a slot of its own, for r multiplies it.
  * State h. Slots n z r m; the product with x fills n z r, the one with h adds to z r m. */
 
+ALWAYS_INLINE void FN(gru_gates)(const struct FN(unit) *u, int activation, int recurrent)
+{
+    (void)activation;
+    FN(set_slot)(u, 1, FN(activate)(recurrent, FN(slot)(u, 1)));
+    FN(set_slot)(u, 2, FN(activate)(recurrent, FN(slot)(u, 2)));
+}
+
 ALWAYS_INLINE void FN(gru_forward)(const struct FN(unit) *u, int activation, int recurrent)
 {
-    FN(vec) z = FN(activate)(recurrent, FN(slot)(u, 1));
-    FN(vec) r = FN(activate)(recurrent, FN(slot)(u, 2));
+    (void)recurrent;
+    FN(vec) z = FN(slot)(u, 1), r = FN(slot)(u, 2);
     FN(vec) n = FN(activate)(activation, FN(slot)(u, 0) + r * FN(slot)(u, 3));
     FN(store)(u->after[0], n + z * (FN(load)(u->before[0]) - n));
     FN(set_slot)(u, 0, n);
-    FN(set_slot)(u, 1, z);
-    FN(set_slot)(u, 2, r);
 }
 
 ALWAYS_INLINE void FN(gru_backward)(const struct FN(unit) *u, int activation, int recurrent)
@@ -29,4 +34,5 @@ ALWAYS_INLINE void FN(gru_backward)(const struct FN(unit) *u, int activation, in
 }
 
 #define CELL gru
+#define CELL_HAS_GATES
 #include "../step.h"

@@ -5,7 +5,7 @@
  *
  * States h, c. Slots i f c o. sigma is `recurrent`, act is `activation`. */
 
-ALWAYS_INLINE void FN(lstm_forward)(const struct FN(unit) *u, int activation, int recurrent)
+ALWAYS_INLINE void FN(lstm_gates)(const struct FN(unit) *u, int activation, int recurrent)
 {
     FN(vec) i = FN(activate)(recurrent, FN(slot)(u, 0));
     FN(vec) f = FN(activate)(recurrent, FN(slot)(u, 1));
@@ -13,11 +13,16 @@ ALWAYS_INLINE void FN(lstm_forward)(const struct FN(unit) *u, int activation, in
     FN(vec) o = FN(activate)(recurrent, FN(slot)(u, 3));
     FN(vec) c = f * FN(load)(u->before[1]) + i * g;
     FN(store)(u->after[1], c);
-    FN(store)(u->after[0], o * FN(activate)(activation, c));
     FN(set_slot)(u, 0, i);
     FN(set_slot)(u, 1, f);
     FN(set_slot)(u, 2, g);
     FN(set_slot)(u, 3, o);
+}
+
+ALWAYS_INLINE void FN(lstm_forward)(const struct FN(unit) *u, int activation, int recurrent)
+{
+    (void)recurrent;
+    FN(store)(u->after[0], FN(slot)(u, 3) * FN(activate)(activation, FN(load)(u->after[1])));
 }
 
 /* dh, dc of the states after -> dz in the slots, and what reaches the states before past the product. */
@@ -36,4 +41,5 @@ ALWAYS_INLINE void FN(lstm_backward)(const struct FN(unit) *u, int activation, i
 }
 
 #define CELL lstm
+#define CELL_HAS_GATES
 #include "../step.h"
