@@ -31,6 +31,8 @@ EDGES = [
     for i, units in enumerate(SIZES)
     for j in range(3)
 ]
+# A narrow x, which is multiplied together with h: around the bound, and with an h that is several blocks of k long.
+EDGES += [(13, 3, 23, 31), (13, 3, 24, 31), (13, 3, 25, 31), (13, 2, 3, 1040)]
 
 
 @cache

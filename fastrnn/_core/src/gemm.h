@@ -28,6 +28,9 @@ struct FN(factor) {
     ptrdiff_t length, last, a_step, b_step;
     const REAL *next; /* what the caller will read after b, to be fetched ahead, or NULL */
     int c_is_far;     /* is C in no cache, so that it is worth while to fetch the next tile's */
+    /* Another product of `first_k` that every chain begins with, or none: its rows of A and its B, laid out as b is. */
+    const REAL *const *first_a, *first_b;
+    ptrdiff_t first_k, first_part;
 };
 
 static inline struct FN(factor) FN(dense_factor)(const REAL *b, ptrdiff_t ldb, ptrdiff_t part, ptrdiff_t K)
@@ -90,6 +93,12 @@ ALWAYS_INLINE void FN(row_tile_of)(const int MR, const int NV, const int walk, c
     UNROLL for (int m = 0; m < MR; m++) {
         row[m] = a[m] + a_offset;
         UNROLL for (int v = 0; v < NV; v++) acc[m][v] = FN(load)((start ? start : c[m] + c_offset) + v * VW);
+    }
+    if (f->first_k) {
+        const REAL *first[8], *b = f->first_b;
+        UNROLL for (int m = 0; m < MR; m++) first[m] = f->first_a[m];
+        for (ptrdiff_t k = 0; k < f->first_k; k++, b += ldb)
+            FN(row_tile_k)(MR, NV, walk, acc, first, k, b, b + (NV > FN(part_vectors) ? f->first_part : 0));
     }
     for (int s = 0; s < f->segments; s++) {
         const ptrdiff_t length = s + 1 < f->segments ? f->length : f->last;
@@ -218,6 +227,7 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
     if (nv == 4 && rows > FN(row_tile_rows)[4] && FN(part_vectors) == 2) { /* two halves of more rows use the registers better */
         struct FN(factor) right = *f, left = *f;
         right.b += f->part;
+        right.first_b += f->first_part;
         left.next = NULL;
         FN(multiply_rows)(2, rows, a, a_offset, c, c_offset, &left, start);
         FN(multiply_rows)(2, rows, a, a_offset, c, c_offset + 2 * VW, &right, start ? start + 2 * VW : NULL);
@@ -233,6 +243,7 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
     const FN(row_tile) *const tile = FN(row_tiles)[f->ldb == FN(packed_ldb)(nv)][nv];
     for (ptrdiff_t u = 0; u < units; u += per_block) {
         struct FN(factor) block = *f;
+        if (u) block.first_k = 0;
         ptrdiff_t a_block = a_offset, n = whole || units - u < per_block ? units - u : per_block;
         if (f->segments == 1) {
             block.length = block.last = n;
@@ -251,6 +262,7 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
             const REAL *ahead = next && t < nv ? next + t * depth * FN(line) : NULL; /* nv tiles fetch all of it */
             for (ptrdiff_t i = 0; i < base && f->c_is_far && t + 1 < tiles; i++) FN(fetch)(c[m + height + i] + c_offset, nv);
             tile[height](a + m, a_block, c + m, c_offset, &block, u ? NULL : start, ahead);
+            if (block.first_k) block.first_a += height;
             m += height;
         }
         if (whole) break;

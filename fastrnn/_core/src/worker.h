@@ -6,6 +6,7 @@
 enum {
     FR_CHUNK_BYTES = 1 << 19, /* gates of one chunk of one thread */
     FR_NEAR_BYTES = 1 << 20,  /* weights that may be hoped to stay in L2 from step to step */
+    FR_FEW_FEATURES = 24,     /* so narrow an x is multiplied in every step and not once a chunk */
     FR_FAR_BYTES = 8 << 20,   /* weights that are too many for the share of L3 that one may hope for */
 };
 
@@ -30,6 +31,7 @@ struct FN(sequence) {
     ptrdiff_t gates_panel, ld; /* from panel to panel; from slot to slot */
     ptrdiff_t chunk;           /* visits a team takes at a time */
     int record;
+    int with_x;                /* does a step's product begin with that of x? */
     int threads, ways;         /* of this call; of one team */
     struct fr_watch *watch;
     struct fr_tape *tape;      /* forward: what is to outlive the call */
@@ -57,6 +59,7 @@ struct FN(worker) {
     int zigzag;            /* does the present step take panels from the last to the first? */
     struct FN(row) *rows;  /* [B] the rows of the step in work */
     const REAL **a;        /* [chunk] rows of a product's left factor */
+    const REAL **x;        /* [B] rows of x that the step in work reads */
     REAL **c;              /* [chunk] rows of its result */
     REAL *gates;           /* the team's: gates of the chunk when they are not kept */
     REAL *masked;          /* [groups][chunk][D or H] dropped-out rows */
@@ -74,6 +77,7 @@ struct FN(unit) {
 /* One row of the step in work. */
 struct FN(row) {
     struct FN(unit) u; /* unit 0 */
+    const REAL *x;     /* its input */
     REAL *y;           /* its output, or the gradient of that; NULL: there is none */
     ptrdiff_t repeats; /* masked steps that repeat its output */
     ptrdiff_t number;  /* in the batch */
@@ -131,6 +135,7 @@ static void FN(begin_step)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
             row->u.after[k] = s->kept[k] + v->after * s->ld;
             row->u.d[k] = s->d[k] + v->row * s->ld;
         }
+        row->x = (const REAL *)s->q.x + v->x * s->l.D;
         row->y = y ? y + v->y * y_ld : NULL;
         row->repeats = v->repeats;
         row->number = v->row;
@@ -170,7 +175,7 @@ static size_t FN(worker_bytes)(const struct FN(sequence) *s)
     if (s->q.recurrent_dropout && masked < G * rows * s->ld) masked = G * rows * s->ld;
     size_t reals = (size_t)masked + (size_t)rows * 4 * VW;
     if (!s->record) reals += (size_t)(s->l.panels * (rows * s->l.gates_row + 16));
-    return (reals * sizeof(REAL) + 2 * (size_t)rows * sizeof(void *) + (size_t)s->q.B * sizeof(struct FN(row)) + 319) / 64 * 64;
+    return (reals * sizeof(REAL) + 3 * (size_t)rows * sizeof(void *) + (size_t)s->q.B * sizeof(struct FN(row)) + 319) / 64 * 64;
 }
 
 /* In a backward pass members' units begin at a block of columns of the transposes, which are four vectors wide. */
@@ -196,10 +201,10 @@ static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int r
     w->panel1 = FN(first_panel)(s, w->member + 1, w->ways);
     w->count = s->visits.through[w->row1] - s->visits.through[w->row0];
     w->list = s->lists + w->member * s->visits.count + s->visits.through[w->row0];
-    const size_t tile = (size_t)rows * 4 * VW * sizeof(REAL), pointers = ((size_t)rows * 2 * sizeof(void *) + 63) / 64 * 64;
+    const size_t tile = (size_t)rows * 4 * VW * sizeof(REAL), pointers = ((size_t)rows * 3 * sizeof(void *) + 63) / 64 * 64;
     char *at = s->workspace + (size_t)thread * s->workspace_size;
     const size_t step = ((size_t)B * sizeof(struct FN(row)) + 63) / 64 * 64;
-    w->a = (const REAL **)at, w->c = (REAL **)at + rows, at += pointers;
+    w->a = (const REAL **)at, w->c = (REAL **)at + rows, w->x = (const REAL **)at + 2 * rows, at += pointers;
     w->rows = (struct FN(row) *)at, at += step;
     w->tile = (REAL *)at, at += tile;
     if (!s->record) {
