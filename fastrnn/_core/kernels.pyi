@@ -1,4 +1,4 @@
-"""Types of the compiled door; what each function does is said in kernels.pyx and _core/README.md."""
+"""Types of the compiled door; what each function does is said in kernels.pyx, its .pxi files and _core/README.md."""
 
 from collections.abc import Sequence
 from typing import Any
