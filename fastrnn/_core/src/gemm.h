@@ -285,8 +285,7 @@ static void FN(multiply_outer)(int mr, int nv, const REAL *a, const REAL *b, ptr
 }
 
 /* Packs columns [q0*mr, q1*mr) of the K rows `row[k]` (width M, then a one if `ones`, then zeros), times the rows
- * `factor[k]` unless NULL, as tiles [q][k][mr]; tiles are `stride` apart,
- * which leaves at least two REALs behind each. */
+ * `factor[k]` unless NULL, as tiles [q][k][mr]; they are `stride` apart, which leaves two REALs or more behind each. */
 ALWAYS_INLINE void FN(pack_columns_of)(const int mr, REAL *to, ptrdiff_t stride, ptrdiff_t q0, ptrdiff_t q1,
                                               const REAL *const *row, const REAL *const *factor, ptrdiff_t K, ptrdiff_t M, int ones)
 {

@@ -10,4 +10,5 @@
 #include "pack.h"
 #include "worker.h"
 #include "sequence.h"
+#include "calls.h"
 #include "stream.h"

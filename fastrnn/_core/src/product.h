@@ -116,7 +116,8 @@ static void FN(product_of_columns)(struct FN(product_run) *run, int thread, ptrd
             for (ptrdiff_t t = 0; t < tiles; t++) {
                 const ptrdiff_t left = rows - t * mr;
                 REAL *tile = c + t * mr * ldc;
-                for (ptrdiff_t m = mr; m < left && m < 2 * mr && kc > 32; m++) FN(fetch)(tile + m * ldc, nv); /* the next tile's */
+                if (kc > 32) /* a shorter tile is done before the next one's C could come */
+                    for (ptrdiff_t m = mr; m < left && m < 2 * mr; m++) FN(fetch)(tile + m * ldc, nv);
                 if (left >= mr) FN(multiply_outer)(mr, nv, packed + t * stride, block, FN(panel), kc, tile, ldc, fresh);
                 else FN(outer_rest)(mr, nv, packed + t * stride, block, kc, tile, ldc, left, fresh);
             }
