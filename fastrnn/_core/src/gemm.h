@@ -269,6 +269,51 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
     }
 }
 
+/* ---- one row by several panels --------------------------------------------------------------------------------- */
+
+/* One row of a panel is four chains at most, each of which waits for itself; so a row takes several panels at once. */
+enum { FN(together) = VECTOR_REGISTERS == 32 ? 4 : 2 };
+
+/* acc [panels][first, first+NV) += a [depth] times so many panels of B, laid out as in a factor and `panel` apart. */
+ALWAYS_INLINE void FN(multiply_panels)(const int panels, const int NV, const int first, FN(vec) (*acc)[4], const REAL *a,
+                                       ptrdiff_t depth, const REAL *b, ptrdiff_t ldb, ptrdiff_t part, ptrdiff_t panel)
+{
+    enum { PART = FN(part_vectors) };
+    for (ptrdiff_t k = 0; k < depth; k++, b += ldb) {
+        const FN(vec) ak = FN(splat)(a[k]);
+        UNROLL for (int p = 0; p < panels; p++)
+            UNROLL for (int v = 0; v < NV; v++)
+                acc[p][first + v] += ak * FN(load)(b + p * panel + v / PART * part + v % PART * VW);
+    }
+}
+
+/* C [one row][`together` panels][NV vectors] = start (or C) + a times f, whose panels are b_panel apart, those that it
+ * begins with first_panel, those of C c_panel, those of start start_panel. */
+ALWAYS_INLINE void FN(row_panels_of)(const int NV, const REAL *a, REAL *c, ptrdiff_t c_panel, const struct FN(factor) *f,
+                                     ptrdiff_t b_panel, ptrdiff_t first_panel, const REAL *start, ptrdiff_t start_panel)
+{
+    FN(vec) acc[FN(together)][4];
+    UNROLL for (int p = 0; p < FN(together); p++)
+        UNROLL for (int v = 0; v < NV; v++) acc[p][v] = FN(load)((start ? start + p * start_panel : c + p * c_panel) + v * VW);
+    if (f->first_k) FN(multiply_panels)(FN(together), NV, 0, acc, *f->first_a, f->first_k, f->first_b, f->ldb, f->first_part, first_panel);
+    const REAL *b = f->b;
+    for (int s = 0; s < f->segments; s++, a += f->a_step, b += f->b_step)
+        FN(multiply_panels)(FN(together), NV, 0, acc, a, s + 1 < f->segments ? f->length : f->last, b, f->ldb, f->part, b_panel);
+    UNROLL for (int p = 0; p < FN(together); p++)
+        UNROLL for (int v = 0; v < NV; v++) FN(store)(c + p * c_panel + v * VW, acc[p][v]);
+}
+
+static NOINLINE void FN(multiply_row)(int nv, const REAL *a, REAL *c, ptrdiff_t c_panel, const struct FN(factor) *f,
+                                      ptrdiff_t b_panel, ptrdiff_t first_panel, const REAL *start, ptrdiff_t start_panel)
+{
+#define ROW_PANELS(NV) FN(row_panels_of)(NV, a, c, c_panel, f, b_panel, first_panel, start, start_panel)
+    if (nv == 4) ROW_PANELS(4);
+    else if (nv == 3) ROW_PANELS(3);
+    else if (nv == 2) ROW_PANELS(2);
+    else ROW_PANELS(1);
+#undef ROW_PANELS
+}
+
 /* C [mr, nv vectors] (+)= A^T B with A packed [K][mr]. */
 static void FN(multiply_outer)(int mr, int nv, const REAL *a, const REAL *b, ptrdiff_t ldb, ptrdiff_t K, REAL *c, ptrdiff_t ldc, int fresh)
 {

@@ -9,7 +9,8 @@
  *   wt, ut         [columns/block][k][block]          transposes; k over [panel][gate][wide*VW] as in the buffer, a block
  *                                                     is part_vectors*VW columns
  *   bias           [panel][slot][wide*VW]             what a slot starts with
- * Lanes past H, and columns past D or H in the last vector, hold zeros; vectors past that are never read. */
+ * Lanes past H hold zeros, and so do columns past D or H in the last vector of a transpose; its vectors past that are
+ * never read. */
 
 #ifndef FR_PACK_SHARED
 #define FR_PACK_SHARED

@@ -103,24 +103,32 @@ static void FN(step_stage)(struct FN(worker) *w, ptrdiff_t n, int stage, FN(rows
                 FN(times)(w->masked + (g * n + i) * s->ld, w->a[i], FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, row->number, l->H), l->H);
     }
     const int far = FN(is_far)(w);
+    const ptrdiff_t together = n == 1 && groups == 1 ? FN(together) : 1, runs = (w->panel1 - w->panel0 + together - 1) / together;
     w->zigzag ^= 1; /* the panel that the step before used last is in cache still */
-    for (ptrdiff_t i = w->panel0; i < w->panel1; i++) {
-        const ptrdiff_t p = FN(turn)(w, i, w->panel0, w->panel1), next = FN(turn)(w, i + 1, w->panel0, w->panel1);
-        for (int g = 0; g < groups; g++) {
-            const int gate = first + g * gates;
-            struct FN(factor) f = FN(panel_factor)(l, s->w->u, l->H, p, gate);
-            if (next >= 0 && far) f.next = (const REAL *)s->w->u + next * l->H * l->gates_k;
-            const REAL *start = NULL;
-            if (s->with_x) {
-                const struct FN(factor) first = FN(panel_factor)(l, s->w->w, l->D, p, gate);
-                f.first_a = w->x, f.first_b = first.b, f.first_k = l->D, f.first_part = first.part;
-                start = (const REAL *)s->w->bias + p * l->gates_row + (l->cell->h_slot + gate) * l->unit_step;
+    for (ptrdiff_t r = 0; r < runs; r++) {
+        const ptrdiff_t next = FN(turn)(w, r + 1, 0, runs), p0 = w->panel0 + FN(turn)(w, r, 0, runs) * together;
+        const ptrdiff_t p1 = p0 + together < w->panel1 ? p0 + together : w->panel1;
+        const int whole = together > 1 && p1 - p0 == together;
+        for (ptrdiff_t p = p0; p < p1; p += whole ? together : 1)
+            for (int g = 0; g < groups; g++) {
+                const int gate = first + g * gates;
+                const ptrdiff_t to = (l->cell->h_slot + gate) * l->unit_step;
+                struct FN(factor) f = FN(panel_factor)(l, s->w->u, l->H, p, gate);
+                if (next >= 0 && far) f.next = (const REAL *)s->w->u + (w->panel0 + next * together) * l->H * l->gates_k;
+                const REAL *start = NULL;
+                if (s->with_x) {
+                    const struct FN(factor) first = FN(panel_factor)(l, s->w->w, l->D, p, gate);
+                    f.first_a = w->x, f.first_b = first.b, f.first_k = l->D, f.first_part = first.part;
+                    start = (const REAL *)s->w->bias + p * l->gates_row + to;
+                }
+                if (s->q.recurrent_dropout)
+                    for (ptrdiff_t i = 0; i < n; i++) w->a[i] = w->masked + (g * n + i) * s->ld;
+                if (whole)
+                    FN(multiply_row)(gates * l->cell->wide, w->a[0], w->c[0] + p * s->gates_panel + to, s->gates_panel, &f,
+                                     l->H * l->gates_k, l->D * l->gates_k, start, l->gates_row);
+                else FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + to, &f, start);
             }
-            if (s->q.recurrent_dropout)
-                for (ptrdiff_t i = 0; i < n; i++) w->a[i] = w->masked + (g * n + i) * s->ld;
-            FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + (l->cell->h_slot + gate) * l->unit_step, &f, start);
-        }
-        after(w, p, p + 1, n);
+        after(w, p0, p1, n);
     }
     FN(meet)(w);
 }
@@ -198,21 +206,30 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t n, int stage
         for (ptrdiff_t i = 0; i < n; i++)
             w->c[i] = s->q.recurrent_dropout ? w->tile + i * columns : w->rows[i].u.d[operand];
         const ptrdiff_t block0 = w->panel0 * l->cell->wide / 4, block1 = (w->panel1 * l->cell->wide + 3) / 4;
+        const ptrdiff_t together = n == 1 && !s->q.recurrent_dropout ? FN(together) : 1, runs = (block1 - block0 + together - 1) / together;
         w->zigzag ^= 1;
-        for (ptrdiff_t k = block0; k < block1; k++) {
-            const ptrdiff_t block = FN(turn)(w, k, block0, block1), next = FN(turn)(w, k + 1, block0, block1);
-            const ptrdiff_t unit = block * columns, left = l->H - unit;
-            const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
-            struct FN(factor) f = FN(transposed_factor)(l, s->w->ut, block, gate, gates, s->gates_panel);
-            if (next >= 0 && far) f.next = (const REAL *)s->w->ut + next * l->depth * columns;
-            FN(multiply_rows)(nv, n, w->a, (l->cell->h_slot + gate) * l->unit_step, w->c, s->q.recurrent_dropout ? 0 : unit, &f,
-                              s->q.recurrent_dropout ? FN(zeros) : NULL);
-            if (!s->q.recurrent_dropout) continue;
-            for (ptrdiff_t i = 0; i < n; i++) {
-                const REAL *mask = FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, w->rows[i].number, l->H) + unit;
-                REAL *to = w->rows[i].u.d[operand] + unit;
-                for (ptrdiff_t k = 0; k < nv * VW; k += VW)
-                    FN(store)(to + k, FN(load)(to + k) + FN(load)(w->c[i] + k) * FN(load_part)(mask + k, left - k));
+        for (ptrdiff_t r = 0; r < runs; r++) {
+            const ptrdiff_t next = FN(turn)(w, r + 1, 0, runs), b0 = block0 + FN(turn)(w, r, 0, runs) * together;
+            const ptrdiff_t b1 = b0 + together < block1 ? b0 + together : block1;
+            const int whole = together > 1 && b1 - b0 == together && b1 * columns <= l->H + VW - 1;
+            for (ptrdiff_t block = b0; block < b1; block += whole ? together : 1) {
+                const ptrdiff_t unit = block * columns, left = l->H - unit;
+                const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
+                struct FN(factor) f = FN(transposed_factor)(l, s->w->ut, block, gate, gates, s->gates_panel);
+                const ptrdiff_t from = (l->cell->h_slot + gate) * l->unit_step;
+                if (next >= 0 && far) f.next = (const REAL *)s->w->ut + (block0 + next * together) * l->depth * columns;
+                if (whole) {
+                    FN(multiply_row)(4, w->a[0] + from, w->c[0] + unit, columns, &f, l->depth * columns, 0, NULL, 0);
+                    continue;
+                }
+                FN(multiply_rows)(nv, n, w->a, from, w->c, s->q.recurrent_dropout ? 0 : unit, &f, s->q.recurrent_dropout ? FN(zeros) : NULL);
+                if (!s->q.recurrent_dropout) continue;
+                for (ptrdiff_t i = 0; i < n; i++) {
+                    const REAL *mask = FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, w->rows[i].number, l->H) + unit;
+                    REAL *to = w->rows[i].u.d[operand] + unit;
+                    for (ptrdiff_t k = 0; k < nv * VW; k += VW)
+                        FN(store)(to + k, FN(load)(to + k) + FN(load)(w->c[i] + k) * FN(load_part)(mask + k, left - k));
+                }
             }
         }
     }

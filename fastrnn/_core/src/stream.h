@@ -34,20 +34,6 @@ static struct FN(unit) FN(stream_unit)(const struct fr_stream_call *s, const str
 
 /* ---- one row -------------------------------------------------------------------------------------------------- */
 
-/* acc [panels][vectors] += a [depth] times that many panels of b, each `panel` numbers and laid out as pack.h says, in parts
- * of `part` vectors. */
-ALWAYS_INLINE void FN(stream_multiply)(const int panels, const int vectors, const int part, FN(vec) (*acc)[4], const int first,
-                                       const REAL *a, ptrdiff_t depth, const REAL *b, ptrdiff_t panel)
-{
-    const ptrdiff_t ldb = part * VW;
-    for (ptrdiff_t k = 0; k < depth; k++, b += ldb) {
-        const FN(vec) ak = FN(splat)(a[k]);
-        UNROLL for (int p = 0; p < panels; p++)
-            UNROLL for (int v = 0; v < vectors; v++)
-                acc[p][first + v] += ak * FN(load)(b + p * panel + v / part * depth * ldb + v % part * VW);
-    }
-}
-
 /* The constants of a cell, in vectors. */
 struct FN(stream_shape) {
     int slots, gates, x_slot, h_slot, late;
@@ -58,19 +44,20 @@ ALWAYS_INLINE void FN(stream_panels)(const int panels, const struct FN(stream_sh
                                      const struct fr_packed *w, const struct FN(layout) *l, ptrdiff_t p,
                                      const REAL *x, const REAL *h, REAL *gates)
 {
-    const int gates_row = c.slots * VW, part = c.gates == 4 ? (int)FN(part_vectors) : c.gates;
+    const int gates_row = c.slots * VW, in_parts = c.gates == 4 && FN(part_vectors) == 2;
+    const ptrdiff_t ldb = (in_parts ? 2 : c.gates) * VW, together = FN(part_vectors) * VW;
     const REAL *start = second ? gates : (const REAL *)w->bias;
     FN(vec) acc[4][4];
     UNROLL for (int n = 0; n < panels; n++)
         UNROLL for (int v = 0; v < c.slots; v++) acc[n][v] = FN(load)(start + (p + n) * gates_row + v * VW);
     if (!second) {
         const REAL *b = (const REAL *)w->w + FN(packed_at)(l, l->D, p, 0, 0);
-        FN(stream_multiply)(panels, c.gates, part, acc, c.x_slot, x, l->D, b, l->D * l->gates_k);
+        FN(multiply_panels)(panels, c.gates, c.x_slot, acc, x, l->D, b, ldb, in_parts ? l->D * ldb : together, l->D * l->gates_k);
     }
     const int from = second ? c.late : 0, to = second ? c.gates : c.late;
     if (h) {
         const REAL *b = (const REAL *)w->u + FN(packed_at)(l, l->H, p, 0, from);
-        FN(stream_multiply)(panels, to - from, part, acc, c.h_slot + from, h, l->H, b, l->H * l->gates_k);
+        FN(multiply_panels)(panels, to - from, c.h_slot + from, acc, h, l->H, b, ldb, in_parts ? l->H * ldb : together, l->H * l->gates_k);
     }
     UNROLL for (int n = 0; n < panels; n++)
         UNROLL for (int v = 0; v < c.slots; v++) FN(store)(gates + (p + n) * gates_row + v * VW, acc[n][v]);
@@ -82,13 +69,12 @@ ALWAYS_INLINE void FN(stream_stage)(const struct FN(stream_shape) c, const int s
                                     FN(units_function) maths, int backwards)
 {
     const struct fr_packed *w = op->packed;
-    enum { TOGETHER = VECTOR_REGISTERS == 32 ? 4 : 2 };
-    const ptrdiff_t groups = (l->panels + TOGETHER - 1) / TOGETHER;
+    const ptrdiff_t groups = (l->panels + FN(together) - 1) / FN(together);
     for (ptrdiff_t i = 0; i < groups; i++) {
-        ptrdiff_t p = (backwards ? groups - 1 - i : i) * TOGETHER;
-        const ptrdiff_t first = p, end = p + TOGETHER < l->panels ? p + TOGETHER : l->panels;
-        if (end - p == TOGETHER) FN(stream_panels)(TOGETHER, c, second, w, l, p, x, h, u->z), p = end;
-        if (TOGETHER > 2 && end - p >= 2) FN(stream_panels)(2, c, second, w, l, p, x, h, u->z), p += 2;
+        ptrdiff_t p = (backwards ? groups - 1 - i : i) * FN(together);
+        const ptrdiff_t first = p, end = p + FN(together) < l->panels ? p + FN(together) : l->panels;
+        if (end - p == FN(together)) FN(stream_panels)(FN(together), c, second, w, l, p, x, h, u->z), p = end;
+        if (FN(together) > 2 && end - p >= 2) FN(stream_panels)(2, c, second, w, l, p, x, h, u->z), p += 2;
         if (end > p) FN(stream_panels)(1, c, second, w, l, p, x, h, u->z);
         maths(u, l, first, end, op->activation, op->recurrent_activation);
     }
@@ -205,8 +191,7 @@ static void FN(stream_mask)(const struct fr_stream_call *s, const struct fr_stre
     }
 }
 
-/* Aligned, for where a line of cache ends between the moves to and from the control register they take 40 ns more. */
-static __attribute__((aligned(64))) void FN(stream)(const struct fr_stream_call *s)
+static void FN(stream)(const struct fr_stream_call *s)
 {
     const unsigned saved = fr_flush_denormals_on();
     for (const struct fr_stream_op *op = s->ops, *end = op + s->count; op < end; op++) {
