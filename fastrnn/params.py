@@ -11,6 +11,10 @@ new version; packed copies of the weights that the kernels keep are checked agai
 **Gradients of tables.** A batch touches few rows of an embedding. A parameter that is asked to (`track_rows`) notes the
 rows that `add_rows` touches, and clearing and checking its gradient visits these alone. That is exact as long as nobody
 else writes into the gradient: once somebody has asked for the array (`Parameter.gradient`), all of it is visited.
+
+**Blank gradients.** To write zeros that a kernel is about to overwrite is work for nothing. So `clear_gradient` only
+notes that the gradient is blank, unless somebody has asked for the array; the first kernel that is lent it
+(`lend_gradient`) may then overwrite instead of adding, and `settle_gradient` writes the zeros where none came.
 """
 
 from __future__ import annotations
@@ -77,6 +81,7 @@ class Parameter:
         self.trainable, self.regularizer, self.constraint = trainable, regularizer, constraint
         self.lazy = False
         self._rows: Any = None
+        self._shown = self._blank = False
         self._move(Block(array.reshape(-1)), 0)
 
     def _move(self, block: Block, offset: int) -> None:
@@ -89,7 +94,7 @@ class Parameter:
     def __getstate__(self) -> dict[str, Any]:
         """A copy has gradients of zero, so that what is known of their rows starts anew."""
         kept = {name: value for name, value in vars(self).items() if name not in ("_values", "_gradient")}
-        return {**kept, "_rows": self._rows is not None}
+        return {**kept, "_rows": self._rows is not None, "_shown": False, "_blank": False}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -108,14 +113,42 @@ class Parameter:
     @property
     def gradient(self) -> np.ndarray:
         """A writable view of the gradient: backward passes add into it."""
-        self._rows = None
-        return self._gradient
+        self._shown = True
+        return self.lend_gradient()
 
     @gradient.setter
     def gradient(self, values: Any) -> None:
         """Makes `weight.gradient += values` possible, which adds in place and then sets the view to itself."""
         if values is not self._gradient:
             self.gradient[...] = values
+
+    @property
+    def blank(self) -> bool:
+        """Whether the gradient is zero whatever its memory holds."""
+        return self._blank
+
+    def lend_gradient(self, overwritten: bool = False) -> np.ndarray:
+        """The gradient for one call of a kernel that adds to it or, if it is `blank`, may overwrite all of it."""
+        self._rows = None
+        if not overwritten:
+            self.settle_gradient()
+        self._blank = False
+        return self._gradient
+
+    def settle_gradient(self) -> None:
+        """Writes the zeros of a blank gradient: before anybody reads the block's memory."""
+        if self._blank:
+            self._gradient.fill(0)
+            self._blank = False
+
+    def clear_gradient(self) -> None:
+        """Makes the gradient zero."""
+        if self._rows is not None:
+            self._rows.clear(self._gradient)
+        elif self._shown:
+            self._gradient.fill(0)
+        else:
+            self._blank = True
 
     def track_rows(self) -> None:
         """From now on `add_rows` notes which rows of this matrix have a gradient. All of it must be zero by now."""
@@ -126,6 +159,7 @@ class Parameter:
         self._rows = None
 
     def copy_gradient(self) -> np.ndarray:
+        self.settle_gradient()
         return self._gradient.copy()
 
     @property
@@ -135,6 +169,7 @@ class Parameter:
 
     def add_rows(self, ids: np.ndarray, dy: np.ndarray) -> None:
         """gradient[ids[i]] += dy[i], in the order of i: ids (...) and dy (..., E) for a matrix (rows, E)."""
+        self.settle_gradient()
         if self._rows is not None:
             self._rows.add(ids)
         kernels.scatter_add_rows(self._gradient, ids, dy, threads=threads.get_num_threads())
@@ -212,12 +247,14 @@ class Segment:
         return self.stop - self.start
 
     def clear_gradients(self) -> None:
-        """Sets the gradients to zero."""
-        for start, stop, p in self._pieces():
-            if p is None:
-                self.block.gradients[start:stop].fill(0)
-            else:
-                p.rows.clear(self.block.gradients[start:stop].reshape(p.shape))
+        """Makes the gradients zero."""
+        for p in self.parameters:
+            p.clear_gradient()
+
+    def settle_gradients(self) -> None:
+        """See `Parameter.settle_gradient`."""
+        for p in self.parameters:
+            p.settle_gradient()
 
     def gradients_are_finite(self) -> bool:
         """Whether there is neither NaN nor an infinity in the gradients."""

@@ -53,6 +53,7 @@ cdef extern from "src/fastrnn.h" nogil:
         void *dkernel
         void *drecurrent_kernel
         void *dbias
+        int accumulate
         fr_control control
     struct fr_product_call:
         ptrdiff_t M, N, K

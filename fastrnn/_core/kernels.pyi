@@ -66,6 +66,7 @@ class Backward:
         dkernel: Array | None = None,
         drecurrent_kernel: Array | None = None,
         dbias: Array | None = None,
+        accumulate: bool = True,
         input_gradient: bool = True,
     ) -> None: ...
 

@@ -107,8 +107,8 @@ cdef class Backward:
     """The gradients of a `Forward`'s arguments from those of its results, to be made by `run_backward`, which uses the
     tape up.
 
-    Adds into `dkernel`, `drecurrent_kernel` and `dbias` (all None for frozen weights). `dsequence` may be columns of a
-    wider array.
+    Adds into `dkernel`, `drecurrent_kernel` and `dbias` (all None for frozen weights), or overwrites them without
+    `accumulate`. `dsequence` may be columns of a wider array.
 
     Attributes:
         dx: [B,T,D], zero at masked steps; None without `input_gradient`.
@@ -122,7 +122,7 @@ cdef class Backward:
     cdef readonly tuple dinitial
 
     def __init__(self, Packed packed not None, Tape tape not None, dsequence=None, dlast=None, dfinal=None, *, dkernel=None,
-                 drecurrent_kernel=None, dbias=None, bint input_gradient=True):
+                 drecurrent_kernel=None, dbias=None, bint accumulate=True, bint input_gradient=True):
         check_unused(tape)
         if not packed.backward or packed.build != tape.packed.build or packed.typenum != tape.packed.typenum \
                 or packed.cell is not tape.packed.cell or packed.D != tape.packed.D or packed.H != tape.packed.H:
@@ -145,6 +145,7 @@ cdef class Backward:
         q.dkernel = data_of(dkernel, typenum, (D, width), "dkernel", True)
         q.drecurrent_kernel = data_of(drecurrent_kernel, typenum, (H, width), "drecurrent_kernel", True)
         q.dbias = data_of(dbias, typenum, (width,) if packed.cell.bias_rows == 1 else (packed.cell.bias_rows, width), "dbias", True)
+        q.accumulate = accumulate
         if input_gradient:
             self.dx = new_array((B, T, D), typenum)
             if tape.masked:

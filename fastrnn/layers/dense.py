@@ -121,9 +121,11 @@ class Dense(Layer):
             dz, x_rows = dz[kept], x_rows[kept]
         count = threads.get_num_threads()
         if self.trainable and len(dz):
-            kernels.product(x_rows, dz, transpose_a=True, out=self.kernel.gradient, accumulate=True, threads=count)
+            blank = self.kernel.blank
+            dkernel = self.kernel.lend_gradient(overwritten=blank)
+            kernels.product(x_rows, dz, transpose_a=True, out=dkernel, accumulate=not blank, threads=count)
             if self.bias is not None:
-                kernels.column_sum(dz, self.bias.gradient, threads=count)
+                kernels.column_sum(dz, self.bias.lend_gradient(), threads=count)
         if not input_gradient:
             return None
         if kept is None:

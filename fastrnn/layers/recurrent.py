@@ -301,7 +301,9 @@ class Recurrent(Layer):
     ) -> kernels.Backward:
         """What `run_backward` hands to the kernels."""
         dlast, *dfinal = map(_contiguous, (dlast, *dfinal))
-        dweights = {f"d{w.name}": w.gradient for w in self._weights} if self.trainable else {}
+        weights = self._weights if self.trainable else []
+        blank = all(w.blank for w in weights)
+        dweights = {f"d{w.name}": w.lend_gradient(overwritten=blank) for w in weights}
         return kernels.Backward(
             saved.packed,
             saved.tape,
@@ -309,6 +311,7 @@ class Recurrent(Layer):
             dlast,
             tuple(dfinal) or None,
             **dweights,
+            accumulate=not blank,
             input_gradient=saved.input_gradient,
         )
 

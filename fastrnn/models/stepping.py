@@ -89,6 +89,13 @@ class TrainingStep:
     def _differentiate(self, batch: Batch, plan: Plan) -> tuple[Any, float, list[float]]:
         """Leaves the gradients of the loss, penalties included, in the parameters."""
         self._clear()
+        try:
+            return self._add_gradients(batch, plan)
+        finally:
+            for segment in self._segments:
+                segment.settle_gradients()
+
+    def _add_gradients(self, batch: Batch, plan: Plan) -> tuple[Any, float, list[float]]:
         network, objective = self.network, self.objective
         run = network.forward(batch.x, None, plan)
         if not objective.resolved:

@@ -182,12 +182,24 @@ def run_forward(case: Case, packed: Any, threads: int = 1, **keywords: Any) -> t
     return {**outputs, "last": last, **{f"final_{i}": s for i, s in enumerate(final)}}, tape
 
 
-def run_backward(case: Case, packed: Any, tape: Any, threads: int = 1, input_gradient: bool = True) -> Run:
-    into = {f"d{name}": np.zeros_like(getattr(case, name)) for name in ("kernel", "recurrent_kernel")}
-    if case.bias is not None:
-        into["dbias"] = np.zeros_like(case.bias)
+def run_backward(
+    case: Case, packed: Any, tape: Any, threads: int = 1, input_gradient: bool = True, before: Run | None = None
+) -> Run:
+    """The gradients of the weights overwrite what was there or, if that is given as `before`, are added to it."""
+    weights = {"dkernel": case.kernel, "drecurrent_kernel": case.recurrent_kernel, "dbias": case.bias}
+    into = {name: np.full_like(w, np.nan) for name, w in weights.items() if w is not None}
+    if before is not None:
+        into = {name: before[name].copy() for name in into}
     dx, dinitial = kernels.backward(
-        packed, tape, case.dsequence, case.dlast, case.dfinal, **into, input_gradient=input_gradient, threads=threads
+        packed,
+        tape,
+        case.dsequence,
+        case.dlast,
+        case.dfinal,
+        **into,
+        accumulate=before is not None,
+        input_gradient=input_gradient,
+        threads=threads,
     )
     run = {**into, **{f"dinitial_{i}": s for i, s in enumerate(dinitial)}}
     return run if dx is None else {**run, "dx": dx}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
 
 import numpy as np
@@ -19,6 +20,9 @@ from kernel_cases import (
     by_kernel,
     by_reference,
     draw,
+    pack,
+    run_backward,
+    run_forward,
 )
 
 from fastrnn._core import kernels
@@ -135,3 +139,25 @@ def test_any_of_the_incoming_gradients_may_be_missing(cell, gradients, isa):
     for bias, initial in ((True, False), (False, True)):
         case = draw(rng, cell, 4, 6, 3, 10, mask="row", bias=bias, initial=initial, gradients=gradients)
         assert_close(by_kernel(case, isa), by_reference(case), "float64")
+
+
+@pytest.mark.parametrize("isa", BUILDS)
+@pytest.mark.parametrize("dropout", ("none", "gates", "both"))
+@pytest.mark.parametrize("cell", CELLS)
+def test_gradients_of_weights_are_added_to_what_is_there(cell, dropout, isa):
+    case = draw(np.random.default_rng(6), cell, 3, 5, 6, 19, dropout=dropout).astype("float32")
+    packed = pack(case, isa)
+    alone = run_backward(case, packed, run_forward(case, packed)[1])
+    there = {name: alone[name][..., ::-1] for name in ("dkernel", "drecurrent_kernel", "dbias")}
+    both = run_backward(case, packed, run_forward(case, packed)[1], before=there)
+    assert_same_bits({name: both[name] for name in there}, {name: there[name] + alone[name] for name in there})
+
+
+@pytest.mark.parametrize("isa", BUILDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_steps_that_are_all_masked_give_gradients_of_zero(cell, isa):
+    case = draw(np.random.default_rng(7), cell, 2, 3, 4, 19)
+    case = dataclasses.replace(case, mask=np.zeros((2, 3), bool))
+    packed = pack(case, isa)
+    found = run_backward(case, packed, run_forward(case, packed)[1])
+    assert not any(found[name].any() for name in ("dkernel", "drecurrent_kernel", "dbias"))

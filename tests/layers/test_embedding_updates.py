@@ -244,3 +244,40 @@ def test_a_model_learns_the_same_with_any_number_of_threads(lazy: bool) -> None:
     for a, b in zip(*(m.get_weights() for m in twins), strict=True):
         np.testing.assert_array_equal(a, b)
     assert model.layers[0].get_config()["lazy_updates"] is lazy
+
+
+def test_a_gradient_that_was_only_lent_is_cleared_when_it_is_wanted_next() -> None:
+    p = Parameter("p", np.ones(3))
+    p.lend_gradient()[...] = 2
+    p.clear_gradient()
+    assert p.blank and (p.lend_gradient(overwritten=True) == 2).all(), "nothing was written"
+    assert not p.blank
+    p.clear_gradient()
+    assert not p.lend_gradient().any() and not p.blank
+    p.lend_gradient()[...] = 2
+    p.clear_gradient()
+    assert not p.copy_gradient().any()
+    p.lend_gradient()[...] = 2
+    p.clear_gradient()
+    p.settle_gradient()
+    assert not p.block.gradients.any()
+
+
+def test_a_gradient_that_somebody_has_is_cleared_at_once() -> None:
+    p = Parameter("p", np.ones(3))
+    view = p.gradient
+    view[...] = 2
+    p.clear_gradient()
+    assert not view.any() and not p.blank
+    view[...] = 3
+    p.settle_gradient()
+    assert (view == 3).all()
+
+
+def test_a_copy_has_a_gradient_of_zero_that_nobody_has_seen() -> None:
+    p = Parameter("p", np.ones(3))
+    p.gradient[...] = 2
+    again = copy.deepcopy(p)
+    assert not again.block.gradients.any()
+    again.clear_gradient()
+    assert again.blank

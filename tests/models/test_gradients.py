@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Input, Model, Sequential, layers, regularizers, utils
+from fastrnn.states import Context
 
 F64 = {"dtype": "float64"}
 rng = np.random.default_rng(3)
@@ -267,3 +268,51 @@ def test_a_penalty_on_the_output_of_a_wrapped_layer_counts() -> None:
         np.testing.assert_array_equal(a, b)
     with pytest.raises(ValueError, match="not to both"):
         layers.TimeDistributed(layers.Dense(5, activity_regularizer="l1"), activity_regularizer="l2")
+
+
+@pytest.mark.parametrize("kind", [layers.Dense, layers.SimpleRNN])
+def test_a_layer_that_is_used_twice_adds_its_gradients_in_every_step(kind: Any) -> None:
+    options = {"return_sequences": True} if kind is layers.SimpleRNN else {}
+    twice = kind(2, **options)
+    a, b = Input((3, 2)), Input((3, 2))
+    model = Model([a, b], layers.Add()([twice(a), twice(b)]))
+    model.compile("sgd", "mse")
+    first, second, y = floats(4, 3, 2), floats(4, 3, 2), floats(4, 3, 2)
+    for _ in range(2):
+        _, found = model.gradients([first, second], y)
+        single, parts = model.predict([first, second], verbose=0) - y, []
+        for x in (first, second):  # the same slopes for one use alone
+            _, saved = twice.forward(np.float32(x), None, Context(training=True, record=True))
+            for w in twice.weights:
+                w.gradient[...] = 0
+            twice.backward(saved, np.float32(2 / y.size * single))
+            parts.append([w.gradient.copy() for w in twice.weights])
+        for g, *of_parts in zip(found, *parts, strict=True):
+            np.testing.assert_allclose(g, sum(of_parts), rtol=1e-4, atol=1e-6)
+
+
+def test_weights_that_no_gradient_reaches_have_zeros_after_steps_in_which_one_did() -> None:
+    a = Input((3,))
+    one, other = layers.Dense(2, name="one"), layers.Dense(2, name="other")
+    model = Model(a, [one(a), other(a)])
+    model.compile("sgd", "mse")
+    x, y = floats(4, 3), floats(4, 2)
+    _, both = model.gradients(x, [y, y])
+    assert all(g.any() for g in both)
+    model.compile("sgd", ["mse", None])
+    _, found = model.gradients(x, [y, y])
+    np.testing.assert_array_equal(found[0], both[0])
+    assert not found[2].any() and not found[3].any()
+
+
+def test_weights_that_no_gradient_reaches_stay_after_steps_in_which_one_did() -> None:
+    a = Input((3,))
+    model = Model(a, [layers.Dense(2, name="one")(a), layers.Dense(2, name="other")(a)])
+    x, y = floats(4, 3), floats(4, 2)
+    model.compile("sgd", "mse")
+    model.train_on_batch(x, [y, y])
+    before = model.get_weights()
+    model.compile("sgd", ["mse", None])
+    model.train_on_batch(x, [y, y])
+    same = [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert same == [False, False, True, True]

@@ -69,8 +69,9 @@ struct fr_backward_call {
     const void *dfinal[FR_MAX_STATES];       /* [B,H] each or NULL */
     void *dx;                                /* out [B,T,D] or NULL; zero at masked steps */
     void *dinitial[FR_MAX_STATES];           /* out [B,H] each */
-    void *dkernel, *drecurrent_kernel;       /* added into: [D, G*H], [H, G*H]; both NULL for frozen weights */
-    void *dbias;                             /* added into: [bias_rows, G*H] or NULL */
+    void *dkernel, *drecurrent_kernel;       /* out [D, G*H], [H, G*H]; both NULL for frozen weights */
+    void *dbias;                             /* out [bias_rows, G*H] or NULL */
+    int accumulate;                          /* are these three added into, or overwritten? */
     struct fr_control control;
 };
 

@@ -1,5 +1,5 @@
-/* weight_gradient.h - dkernel += x^T dz, drecurrent_kernel += h^T dz, dbias += 1^T dz over all visits; included once
- * for float and once for double.
+/* weight_gradient.h - x^T dz, h^T dz and 1^T dz over all visits, which dkernel, drecurrent_kernel and dbias become or have
+ * added; included once for float and once for double.
  *
  * The sum runs over the visits in their one order, so the work is split over tiles of the *result*: a tile is a few
  * rows of a weight matrix by one panel. The gates buffer is read as it lies. The bias is one more row of the matrix,
@@ -21,7 +21,7 @@ struct FN(job) {
     const void *mask;       /* dropout mask of the left factor, its group and row width */
     int group;
     REAL *sums;             /* [panels][tiles*mr][gates*unit_step] */
-    REAL *to, *bias;        /* where the sums are added: [M, G*H], [G*H] */
+    REAL *to, *bias;        /* where the sums go: [M, G*H], [G*H] */
 };
 enum { FN(max_jobs) = 2 * FR_MAX_GATES };
 
@@ -101,7 +101,8 @@ static void FN(gradient_tiles)(struct FN(worker) *w, const struct FN(job) *job, 
                                    job->sums + (p * job->tiles + q) * job->mr * width, width, v0 == 0);
         }
     }
-    if (n == 0 || FN(stopped)(w)) return;
+    const int add = s->back->accumulate;
+    if ((n == 0 && add) || FN(stopped)(w)) return;
     for (ptrdiff_t m = q0 * job->mr; m < q1 * job->mr && m < job->M + job->ones; m++) {
         REAL *to = m < job->M ? job->to + m * l->cell->G * l->H : job->bias;
         for (ptrdiff_t p = 0; p < l->panels; p++)
@@ -109,7 +110,8 @@ static void FN(gradient_tiles)(struct FN(worker) *w, const struct FN(job) *job, 
                 for (ptrdiff_t k = 0, units = FN(units)(l, p); k < units; k += VW) {
                     REAL *d = to + fr_gate_index(l->cell, job->letters[job->first + g]) * l->H + p * l->unit_step + k;
                     const REAL *sum = job->sums + (p * job->tiles * job->mr + m) * width + g * l->unit_step + k;
-                    FN(store_part)(d, FN(load_part)(d, units - k) + FN(load)(sum), units - k);
+                    const FN(vec) before = add ? FN(load_part)(d, units - k) : FN(splat)(0);
+                    FN(store_part)(d, n ? before + FN(load)(sum) : before, units - k);
                 }
     }
 }
