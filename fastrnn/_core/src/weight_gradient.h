@@ -22,6 +22,7 @@ struct FN(job) {
     int group;
     REAL *sums;             /* [panels][tiles*mr][gates*unit_step] */
     REAL *to, *bias;        /* where the sums go: [M, G*H], [G*H] */
+    ptrdiff_t q0, q1;       /* the tiles of this thread */
 };
 enum { FN(max_jobs) = 2 * FR_MAX_GATES };
 
@@ -77,33 +78,38 @@ static size_t FN(weight_gradient_bytes)(const struct FN(sequence) *s)
     return (size_t)(tiles * FN(packed_tile)) * sizeof(REAL);
 }
 
-/* Tiles [q0,q1) of a job: the sums over all visits, then into the caller's arrays. */
-static void FN(gradient_tiles)(struct FN(worker) *w, const struct FN(job) *job, ptrdiff_t q0, ptrdiff_t q1, REAL *packed)
+/* The sums of a job's tiles (+)= visits [v0, v0 + K). */
+static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrdiff_t v0, ptrdiff_t K, REAL *packed)
 {
     struct FN(sequence) *s = w->s;
     const struct FN(layout) *l = &s->l;
-    const ptrdiff_t n = s->visits.count, width = job->gates * l->unit_step, column = job->slot * l->unit_step;
+    const ptrdiff_t width = job->gates * l->unit_step, column = job->slot * l->unit_step;
     const REAL *row[KC], *factor[KC];
-    for (ptrdiff_t v0 = 0; v0 < n && !FN(stopped)(w); v0 += KC) {
-        const ptrdiff_t K = n - v0 < KC ? n - v0 : KC;
-        for (ptrdiff_t k = 0; k < K; k++) {
-            const struct visit *v = &s->visits.of[v0 + k];
-            row[k] = job->operand == FROM_X      ? (const REAL *)s->q.x + v->x * l->D
-                   : job->operand == FROM_BEFORE ? s->kept[0] + v->before * s->ld
-                                                 : s->kept[l->cell->kept - 1] + v->after * s->ld;
-            factor[k] = FN(mask_row)(job->mask, job->group, s->q.B, v->row, job->M);
-        }
-        FN(pack_columns)(job->mr, packed, FN(packed_tile), q0, q1, row, job->mask ? factor : NULL, K, job->M, job->ones);
-        for (ptrdiff_t p = 0; p < l->panels; p++) {
-            const REAL *dz = s->gates + p * s->gates_panel + v0 * l->gates_row + column;
-            for (ptrdiff_t q = q0; q < q1; q++)
-                FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - q0) * FN(packed_tile), dz, l->gates_row, K,
-                                   job->sums + (p * job->tiles + q) * job->mr * width, width, v0 == 0);
-        }
+    for (ptrdiff_t k = 0; k < K; k++) {
+        const struct visit *v = &s->visits.of[v0 + k];
+        row[k] = job->operand == FROM_X      ? (const REAL *)s->q.x + v->x * l->D
+               : job->operand == FROM_BEFORE ? s->kept[0] + v->before * s->ld
+                                             : s->kept[l->cell->kept - 1] + v->after * s->ld;
+        factor[k] = FN(mask_row)(job->mask, job->group, s->q.B, v->row, job->M);
     }
+    FN(pack_columns)(job->mr, packed, FN(packed_tile), job->q0, job->q1, row, job->mask ? factor : NULL, K, job->M, job->ones);
+    for (ptrdiff_t p = 0; p < l->panels; p++) {
+        const REAL *dz = s->gates + p * s->gates_panel + v0 * l->gates_row + column;
+        for (ptrdiff_t q = job->q0; q < job->q1; q++)
+            FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - job->q0) * FN(packed_tile), dz, l->gates_row, K,
+                               job->sums + (p * job->tiles + q) * job->mr * width, width, v0 == 0);
+    }
+}
+
+/* The sums of a job's tiles into the caller's arrays. */
+static void FN(hand_over)(struct FN(worker) *w, const struct FN(job) *job)
+{
+    struct FN(sequence) *s = w->s;
+    const struct FN(layout) *l = &s->l;
+    const ptrdiff_t n = s->visits.count, width = job->gates * l->unit_step;
     const int add = s->back->accumulate;
-    if ((n == 0 && add) || FN(stopped)(w)) return;
-    for (ptrdiff_t m = q0 * job->mr; m < q1 * job->mr && m < job->M + job->ones; m++) {
+    if (n == 0 && add) return;
+    for (ptrdiff_t m = job->q0 * job->mr; m < job->q1 * job->mr && m < job->M + job->ones; m++) {
         REAL *to = m < job->M ? job->to + m * l->cell->G * l->H : job->bias;
         for (ptrdiff_t p = 0; p < l->panels; p++)
             for (int g = 0; g < job->gates; g++)
@@ -116,7 +122,7 @@ static void FN(gradient_tiles)(struct FN(worker) *w, const struct FN(job) *job, 
     }
 }
 
-/* Deals out all jobs' tiles, each weighing as much as it has gates. */
+/* Deals out all jobs' tiles, each weighing as much as it has gates. Block by block of visits: the jobs share their dz. */
 static void FN(weight_gradient)(struct FN(worker) *w)
 {
     struct FN(job) jobs[FN(max_jobs)];
@@ -130,7 +136,12 @@ static void FN(weight_gradient)(struct FN(worker) *w)
         ptrdiff_t q0 = (from - at + gates - 1) / gates, q1 = (till - at + gates - 1) / gates;
         q0 = from <= at ? 0 : q0 < tiles ? q0 : tiles;
         q1 = till <= at ? 0 : q1 < tiles ? q1 : tiles;
-        if (q0 < q1) FN(gradient_tiles)(w, &jobs[i], q0, q1, packed);
+        jobs[i].q0 = q0, jobs[i].q1 = q1;
         at += tiles * gates;
     }
+    const ptrdiff_t visits = w->s->visits.count;
+    for (ptrdiff_t v0 = 0; v0 < visits && !FN(stopped)(w); v0 += KC)
+        for (int i = 0; i < n; i++)
+            if (jobs[i].q0 < jobs[i].q1) FN(sum_visits)(w, &jobs[i], v0, visits - v0 < KC ? visits - v0 : KC, packed);
+    for (int i = 0; i < n && !FN(stopped)(w); i++) FN(hand_over)(w, &jobs[i]);
 }
