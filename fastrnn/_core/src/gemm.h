@@ -337,6 +337,8 @@ ALWAYS_INLINE void FN(pack_columns_of)(const int mr, REAL *to, ptrdiff_t stride,
     const int moved = mr <= 4 ? 4 : 8;
     for (ptrdiff_t k = 0; k < K; k++) {
         const REAL *r = row[k], *s = factor ? factor[k] : NULL;
+        if (k + 8 < K) /* rows may lie anywhere in memory */
+            for (ptrdiff_t m = q0 * mr; m < q1 * mr && m < M; m += FN(line)) __builtin_prefetch(row[k + 8] + m, 0, 3);
         for (ptrdiff_t q = q0; q < q1; q++) {
             REAL *d = to + (q - q0) * stride + k * mr;
             ptrdiff_t m0 = q * mr;
