@@ -35,8 +35,9 @@ EDGES = [
     for i, units in enumerate(SIZES)
     for j in range(3)
 ]
-# A narrow x, which is multiplied together with h: around the bound, and with an h that is several blocks of k long.
-EDGES += [(13, 3, 23, 31), (13, 3, 24, 31), (13, 3, 25, 31), (13, 2, 3, 1040)]
+# A narrow x, which is multiplied together with h: around the bound, and with an h that is several blocks of k long and
+# whose gradients are made of dz range by range.
+EDGES += [(13, 3, 23, 31), (13, 3, 24, 31), (13, 3, 25, 31), (70, 2, 3, 1050)]
 
 
 @cache

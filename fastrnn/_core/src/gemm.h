@@ -274,12 +274,16 @@ static void FN(multiply_rows)(int nv, ptrdiff_t rows, const REAL *const *a, ptrd
 /* One row of a panel is four chains at most, each of which waits for itself; so a row takes several panels at once. */
 enum { FN(together) = VECTOR_REGISTERS == 32 ? 4 : 2 };
 
-/* acc [panels][first, first+NV) += a [depth] times so many panels of B, laid out as in a factor and `panel` apart. */
+/* acc [panels][first, first+NV) += a [depth] times so many panels of B, laid out as in a factor and `panel` apart. With
+ * every k a cache line for each of them is fetched from `ahead` on, unless that is NULL. */
 ALWAYS_INLINE void FN(multiply_panels)(const int panels, const int NV, const int first, FN(vec) (*acc)[4], const REAL *a,
-                                       ptrdiff_t depth, const REAL *b, ptrdiff_t ldb, ptrdiff_t part, ptrdiff_t panel)
+                                       ptrdiff_t depth, const REAL *b, ptrdiff_t ldb, ptrdiff_t part, ptrdiff_t panel, const REAL *ahead)
 {
     enum { PART = FN(part_vectors) };
     for (ptrdiff_t k = 0; k < depth; k++, b += ldb) {
+        if (ahead) {
+            UNROLL for (int p = 0; p < panels; p++) __builtin_prefetch(ahead + (k * panels + p) * FN(line), 0, 2);
+        }
         const FN(vec) ak = FN(splat)(a[k]);
         UNROLL for (int p = 0; p < panels; p++)
             UNROLL for (int v = 0; v < NV; v++)
@@ -295,10 +299,17 @@ ALWAYS_INLINE void FN(row_panels_of)(const int NV, const REAL *a, REAL *c, ptrdi
     FN(vec) acc[FN(together)][4];
     UNROLL for (int p = 0; p < FN(together); p++)
         UNROLL for (int v = 0; v < NV; v++) acc[p][v] = FN(load)((start ? start + p * start_panel : c + p * c_panel) + v * VW);
-    if (f->first_k) FN(multiply_panels)(FN(together), NV, 0, acc, *f->first_a, f->first_k, f->first_b, f->ldb, f->first_part, first_panel);
-    const REAL *b = f->b;
-    for (int s = 0; s < f->segments; s++, a += f->a_step, b += f->b_step)
-        FN(multiply_panels)(FN(together), NV, 0, acc, a, s + 1 < f->segments ? f->length : f->last, b, f->ldb, f->part, b_panel);
+    if (f->first_k) FN(multiply_panels)(FN(together), NV, 0, acc, *f->first_a, f->first_k, f->first_b, f->ldb, f->first_part, first_panel, NULL);
+    const REAL *b = f->b, *ahead = f->next;
+    for (int s = 0; s < f->segments; s++, a += f->a_step, b += f->b_step) {
+        const ptrdiff_t depth = s + 1 < f->segments ? f->length : f->last;
+        if (VECTOR_BYTES == 64 && ahead) { /* never wanted with narrow vectors: see is_far in sequence.h */
+            FN(multiply_panels)(FN(together), NV, 0, acc, a, depth, b, f->ldb, f->part, b_panel, ahead);
+            ahead += depth * FN(together) * FN(line);
+        } else {
+            FN(multiply_panels)(FN(together), NV, 0, acc, a, depth, b, f->ldb, f->part, b_panel, NULL);
+        }
+    }
     UNROLL for (int p = 0; p < FN(together); p++)
         UNROLL for (int v = 0; v < NV; v++) FN(store)(c + p * c_panel + v * VW, acc[p][v]);
 }

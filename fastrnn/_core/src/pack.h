@@ -77,14 +77,14 @@ static inline struct FN(factor) FN(panel_factor)(const struct FN(layout) *l, con
 }
 
 /* The right factor of columns [4*VW*block, ...) of wt or ut, for the gates from `gate` on; its k runs over `gates` gates of
- * every panel, as they stand in the gates buffer. */
+ * panels [p0,p1), as they stand in the gates buffer. */
 static inline struct FN(factor) FN(transposed_factor)(const struct FN(layout) *l, const void *packed, ptrdiff_t block, int gate, int gates,
-                                                      ptrdiff_t gates_panel)
+                                                      ptrdiff_t gates_panel, ptrdiff_t p0, ptrdiff_t p1)
 {
     const ptrdiff_t ldb = FN(part_vectors) * VW;
-    return (struct FN(factor)){ .b = (const REAL *)packed + block * l->depth * 4 * VW + gate * l->unit_step * ldb,
-                                .ldb = ldb, .part = l->depth * ldb, .segments = (int)l->panels, .length = gates * l->unit_step,
-                                .last = gates * FN(vectors)(l, l->panels - 1) * VW, .a_step = gates_panel, .b_step = l->gates_k * ldb };
+    return (struct FN(factor)){ .b = (const REAL *)packed + block * l->depth * 4 * VW + (p0 * l->gates_k + gate * l->unit_step) * ldb,
+                                .ldb = ldb, .part = l->depth * ldb, .segments = (int)(p1 - p0), .length = gates * l->unit_step,
+                                .last = gates * FN(vectors)(l, p1 - 1) * VW, .a_step = gates_panel, .b_step = l->gates_k * ldb };
 }
 
 struct FN(pack_run) {

@@ -190,6 +190,28 @@ static void FN(forward_body)(struct FN(sequence) *s, int rank, int thread, int t
 
 /* ---- backward ------------------------------------------------------------------------------------------------- */
 
+/* Panels of dz of n rows that L2 holds while block after block of columns is made of them: dz lies in short runs, and no
+ * processor sees the next one coming. */
+static inline ptrdiff_t FN(panels_in_reach)(const struct FN(layout) *l, ptrdiff_t n)
+{
+    const ptrdiff_t panels = FR_REACH_BYTES / (n * l->gates_row * (ptrdiff_t)sizeof(REAL));
+    return l->panels <= 2 * panels ? l->panels : panels < 4 ? 4 : panels;
+}
+
+/* d of the stage's operand, a block of columns from `unit` on, += what the worker's tile holds, times the dropout mask of
+ * a gate. */
+static void FN(add_kept)(struct FN(worker) *w, ptrdiff_t n, int gate, ptrdiff_t unit, int operand)
+{
+    const struct FN(sequence) *s = w->s;
+    const ptrdiff_t left = s->l.H - unit < 4 * VW ? s->l.H - unit : 4 * VW;
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const REAL *mask = FN(mask_row)(s->q.recurrent_dropout, gate, s->q.B, w->rows[i].number, s->l.H) + unit;
+        REAL *to = w->rows[i].u.d[operand] + unit;
+        for (ptrdiff_t k = 0; k < left; k += VW)
+            FN(store)(to + k, FN(load)(to + k) + FN(load)(w->c[i] + k) * FN(load_part)(mask + k, left - k));
+    }
+}
+
 /* d of the stage's operand += dz U^T; the mirror of step_stage's product. */
 static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t n, int stage)
 {
@@ -207,31 +229,28 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t n, int stage
             w->c[i] = s->q.recurrent_dropout ? w->tile + i * columns : w->rows[i].u.d[operand];
         const ptrdiff_t block0 = w->panel0 * l->cell->wide / 4, block1 = (w->panel1 * l->cell->wide + 3) / 4;
         const ptrdiff_t together = n == 1 && !s->q.recurrent_dropout ? FN(together) : 1, runs = (block1 - block0 + together - 1) / together;
+        const ptrdiff_t at_once = s->q.recurrent_dropout ? l->panels : FN(panels_in_reach)(l, n);
         w->zigzag ^= 1;
-        for (ptrdiff_t r = 0; r < runs; r++) {
-            const ptrdiff_t next = FN(turn)(w, r + 1, 0, runs), b0 = block0 + FN(turn)(w, r, 0, runs) * together;
-            const ptrdiff_t b1 = b0 + together < block1 ? b0 + together : block1;
-            const int whole = together > 1 && b1 - b0 == together && b1 * columns <= l->H + VW - 1;
-            for (ptrdiff_t block = b0; block < b1; block += whole ? together : 1) {
-                const ptrdiff_t unit = block * columns, left = l->H - unit;
-                const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
-                struct FN(factor) f = FN(transposed_factor)(l, s->w->ut, block, gate, gates, s->gates_panel);
-                const ptrdiff_t from = (l->cell->h_slot + gate) * l->unit_step;
-                if (next >= 0 && far) f.next = (const REAL *)s->w->ut + (block0 + next * together) * l->depth * columns;
-                if (whole) {
-                    FN(multiply_row)(4, w->a[0] + from, w->c[0] + unit, columns, &f, l->depth * columns, 0, NULL, 0);
-                    continue;
-                }
-                FN(multiply_rows)(nv, n, w->a, from, w->c, s->q.recurrent_dropout ? 0 : unit, &f, s->q.recurrent_dropout ? FN(zeros) : NULL);
-                if (!s->q.recurrent_dropout) continue;
-                for (ptrdiff_t i = 0; i < n; i++) {
-                    const REAL *mask = FN(mask_row)(s->q.recurrent_dropout, first + g, s->q.B, w->rows[i].number, l->H) + unit;
-                    REAL *to = w->rows[i].u.d[operand] + unit;
-                    for (ptrdiff_t k = 0; k < nv * VW; k += VW)
-                        FN(store)(to + k, FN(load)(to + k) + FN(load)(w->c[i] + k) * FN(load_part)(mask + k, left - k));
+        for (ptrdiff_t p0 = 0; p0 < l->panels; p0 += at_once)
+            for (ptrdiff_t r = 0; r < runs; r++) {
+                const ptrdiff_t p1 = p0 + at_once < l->panels ? p0 + at_once : l->panels;
+                const ptrdiff_t next = FN(turn)(w, r + 1, 0, runs), b0 = block0 + FN(turn)(w, r, 0, runs) * together;
+                const ptrdiff_t b1 = b0 + together < block1 ? b0 + together : block1;
+                const int whole = together > 1 && b1 - b0 == together && b1 * columns <= l->H + VW - 1;
+                for (ptrdiff_t block = b0; block < b1; block += whole ? together : 1) {
+                    const ptrdiff_t unit = block * columns, left = l->H - unit;
+                    const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
+                    struct FN(factor) f = FN(transposed_factor)(l, s->w->ut, block, gate, gates, s->gates_panel, p0, p1);
+                    const ptrdiff_t from = p0 * s->gates_panel + (l->cell->h_slot + gate) * l->unit_step;
+                    if (next >= 0 && far) f.next = (const REAL *)s->w->ut + (block0 + next * together) * l->depth * columns;
+                    if (whole) FN(multiply_row)(4, w->a[0] + from, w->c[0] + unit, columns, &f, l->depth * columns, 0, NULL, 0);
+                    else if (!s->q.recurrent_dropout) FN(multiply_rows)(nv, n, w->a, from, w->c, unit, &f, NULL);
+                    else {
+                        FN(multiply_rows)(nv, n, w->a, from, w->c, 0, &f, FN(zeros));
+                        FN(add_kept)(w, n, first + g, unit, operand);
+                    }
                 }
             }
-        }
     }
 }
 
@@ -249,7 +268,7 @@ static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t 
         for (ptrdiff_t i = 0; i < n; i++)
             w->c[i] = aside ? w->tile + i * columns : (REAL *)s->back->dx + FN(visit_at)(w, j0 + i)->x * l->D + column;
         for (int g = 0; g < groups; g++) {
-            const struct FN(factor) f = FN(transposed_factor)(l, s->w->wt, column / columns, g * gates, gates, s->gates_panel);
+            const struct FN(factor) f = FN(transposed_factor)(l, s->w->wt, column / columns, g * gates, gates, s->gates_panel, 0, l->panels);
             FN(multiply_rows)(nv, n, w->a, (l->cell->x_slot + g * gates) * l->unit_step, w->c, 0, &f, FN(zeros));
             if (!aside) continue;
             for (ptrdiff_t i = 0; i < n; i++) {

@@ -52,12 +52,12 @@ ALWAYS_INLINE void FN(stream_panels)(const int panels, const struct FN(stream_sh
         UNROLL for (int v = 0; v < c.slots; v++) acc[n][v] = FN(load)(start + (p + n) * gates_row + v * VW);
     if (!second) {
         const REAL *b = (const REAL *)w->w + FN(packed_at)(l, l->D, p, 0, 0);
-        FN(multiply_panels)(panels, c.gates, c.x_slot, acc, x, l->D, b, ldb, in_parts ? l->D * ldb : together, l->D * l->gates_k);
+        FN(multiply_panels)(panels, c.gates, c.x_slot, acc, x, l->D, b, ldb, in_parts ? l->D * ldb : together, l->D * l->gates_k, NULL);
     }
     const int from = second ? c.late : 0, to = second ? c.gates : c.late;
     if (h) {
         const REAL *b = (const REAL *)w->u + FN(packed_at)(l, l->H, p, 0, from);
-        FN(multiply_panels)(panels, to - from, c.h_slot + from, acc, h, l->H, b, ldb, in_parts ? l->H * ldb : together, l->H * l->gates_k);
+        FN(multiply_panels)(panels, to - from, c.h_slot + from, acc, h, l->H, b, ldb, in_parts ? l->H * ldb : together, l->H * l->gates_k, NULL);
     }
     UNROLL for (int n = 0; n < panels; n++)
         UNROLL for (int v = 0; v < c.slots; v++) FN(store)(gates + (p + n) * gates_row + v * VW, acc[n][v]);

@@ -7,6 +7,7 @@ enum {
     FR_CHUNK_BYTES = 1 << 19, /* gates of one chunk of one thread */
     FR_NEAR_BYTES = 1 << 20,  /* weights that may be hoped to stay in L2 from step to step */
     FR_FEW_FEATURES = 24,     /* so narrow an x is multiplied in every step and not once a chunk */
+    FR_REACH_BYTES = 1 << 17, /* a left factor that stays in L2 while right factors go by */
     FR_FAR_BYTES = 8 << 20,   /* weights that are too many for the share of L3 that one may hope for */
 };
 
