@@ -21,13 +21,12 @@ its gradient, after accumulation and clipping, is not all zero.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -35,11 +34,10 @@ from .. import threads
 from .._core import kernels
 from ..params import FLOAT_DTYPES, Block, Parameter, segments, unique
 from ..registry import Configurable, serialize, snake_case
+from .groups import ACCUMULATOR, AVERAGE, Chunk, Group
 from .schedules import LearningRateSchedule
 
 CHUNK = 1 << 16  # weights that a step in NumPy handles at a time: scratch and slots of one chunk stay in the cache
-AVERAGE, ACCUMULATOR = "average", "gradient_accumulator"
-NOTHING = np.empty(0)
 Array = np.ndarray
 Rate = float | LearningRateSchedule | Callable[[], float]
 
@@ -68,54 +66,6 @@ class LearningRate:
                 )
             value = optimizer._nonnegative("learning_rate", value)
         optimizer._learning_rate = value
-
-
-class Chunk(NamedTuple):
-    """Neighbouring weights and what belongs to them, as flat views of equal length (`NOTHING` where it is not kept)."""
-
-    values: Array
-    gradient: Array
-    slots: dict[str, Array]
-    average: Array
-    accumulator: Array
-    scratch: Array
-    decayed: bool
-    lazy: Parameter | None
-
-
-class Group:
-    """The parameters of one dtype in their order, and one flat array over all of them for each slot."""
-
-    def __init__(self, parameters: list[Parameter], initial: dict[str, float]) -> None:
-        self.parameters, self.dtype = parameters, parameters[0].dtype
-        self.slots = {name: np.full(sum(p.size for p in parameters), x, self.dtype) for name, x in initial.items()}
-
-    def views(self) -> Iterator[tuple[str, Parameter, Array]]:
-        """Every slot of every parameter, in the parameter's shape."""
-        start = 0
-        for p in self.parameters:
-            for name, slot in self.slots.items():
-                yield name, p, slot[start : start + p.size].reshape(p.shape)
-            start += p.size
-
-    def chunks(self, decays: Callable[[Parameter], bool], most: int) -> Iterator[Chunk]:
-        """The same memory as pieces of at most `most` neighbours that are all decayed or all not; a lazy parameter is
-        a piece by itself. With a limit there is scratch memory."""
-        size = sum(p.size for p in self.parameters)
-        scratch = np.empty((2, most if most < size else size), self.dtype) if most < sys.maxsize else NOTHING
-        offset = 0
-        for (decayed, _), run in itertools.groupby(self.parameters, key=lambda p: (decays(p), p.lazy and id(p))):
-            members = list(run)
-            lazy = members[0] if members[0].lazy else None
-            for segment in segments(members):
-                for start in range(0, segment.size, segment.size if lazy else min(most, segment.size)):
-                    stop = segment.size if lazy else min(start + most, segment.size)
-                    slots = {name: slot[offset + start : offset + stop] for name, slot in self.slots.items()}
-                    average, accumulator = slots.pop(AVERAGE, NOTHING), slots.pop(ACCUMULATOR, NOTHING)
-                    values, gradient = segment.values[start:stop], segment.gradients[start:stop]
-                    aside = scratch[..., : stop - start]
-                    yield Chunk(values, gradient, slots, average, accumulator, aside, decayed, lazy)
-                offset += segment.size
 
 
 @dataclass(eq=False, repr=False)

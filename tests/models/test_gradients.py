@@ -278,15 +278,16 @@ def test_a_layer_that_is_used_twice_adds_its_gradients_in_every_step(kind: Any) 
     model = Model([a, b], layers.Add()([twice(a), twice(b)]))
     model.compile("sgd", "mse")
     first, second, y = floats(4, 3, 2), floats(4, 3, 2), floats(4, 3, 2)
-    for _ in range(2):
-        _, found = model.gradients([first, second], y)
-        single, parts = model.predict([first, second], verbose=0) - y, []
-        for x in (first, second):  # the same slopes for one use alone
-            _, saved = twice.forward(np.float32(x), None, Context(training=True, record=True))
-            for w in twice.weights:
-                w.gradient[...] = 0
-            twice.backward(saved, np.float32(2 / y.size * single))
-            parts.append([w.gradient.copy() for w in twice.weights])
+    steps = [model.gradients([first, second], y)[1] for _ in range(3)]
+    slopes, parts = np.float32(2 / y.size * (model.predict([first, second], verbose=0) - y)), []
+    for x in (first, second):  # one use alone
+        _, saved = twice.forward(np.float32(x), None, Context(training=True, record=True))
+        for w in twice.weights:
+            w.gradient[...] = 0
+        twice.backward(saved, slopes)
+        parts.append([w.gradient.copy() for w in twice.weights])
+    steps.append(model.gradients([first, second], y)[1])  # and now that somebody has seen the gradients
+    for found in steps:
         for g, *of_parts in zip(found, *parts, strict=True):
             np.testing.assert_allclose(g, sum(of_parts), rtol=1e-4, atol=1e-6)
 

@@ -242,7 +242,8 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t n, int stage
                     const int nv = left < columns ? (int)((left + VW - 1) / VW) : 4;
                     struct FN(factor) f = FN(transposed_factor)(l, s->w->ut, block, gate, gates, s->gates_panel, p0, p1);
                     const ptrdiff_t from = p0 * s->gates_panel + (l->cell->h_slot + gate) * l->unit_step;
-                    if (next >= 0 && far) f.next = (const REAL *)s->w->ut + (block0 + next * together) * l->depth * columns;
+                    if (next >= 0 && far)
+                        f.next = FN(transposed_factor)(l, s->w->ut, block0 + next * together, gate, gates, s->gates_panel, p0, p1).b;
                     if (whole) FN(multiply_row)(4, w->a[0] + from, w->c[0] + unit, columns, &f, l->depth * columns, 0, NULL, 0);
                     else if (!s->q.recurrent_dropout) FN(multiply_rows)(nv, n, w->a, from, w->c, unit, &f, NULL);
                     else {
