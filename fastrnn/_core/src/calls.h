@@ -78,8 +78,8 @@ static void FN(sequence_deal)(struct FN(sequence) *s, struct fr_watch *watch, in
     s->watch = watch;
     s->threads = threads;
     s->ways = FN(ways)(s, threads);
-    s->chunk = (s->back ? 1 : s->ways) * FR_CHUNK_BYTES / row;
-    if (s->l.D * s->l.depth * (ptrdiff_t)sizeof(REAL) > FR_FAR_BYTES && s->chunk < s->l.D / 2)
+    s->chunk = s->back ? FR_CHUNK_VISITS : s->ways * FR_CHUNK_BYTES / row;
+    if (!s->back && s->l.D * s->l.depth * (ptrdiff_t)sizeof(REAL) > FR_FAR_BYTES && s->chunk < s->l.D / 2)
         s->chunk = s->l.D / 2; /* so many rows for every reading of W: what they move is as much again as W is */
     s->chunk = s->chunk < 24 ? 24 : s->chunk > 1024 ? 1024 : s->chunk - s->chunk % 24; /* 24: whole tiles of 6 and 8 rows */
     if (s->chunk > s->q.B * s->q.T) s->chunk = s->q.B * s->q.T;

@@ -255,36 +255,41 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t n, int stage
     }
 }
 
-/* dx of visits [j0,j1) = dz W^T, times the dropout masks. */
+/* dx of visits [j0,j1) = dz W^T, times the dropout masks. A block of columns that can't be written in place is made of all
+ * panels at once. */
 static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
 {
     struct FN(sequence) *s = w->s;
     const struct FN(layout) *l = &s->l;
     const int groups = s->q.input_dropout ? s->q.input_groups : 1, gates = l->cell->G / groups;
-    const ptrdiff_t n = j1 - j0, columns = 4 * VW;
+    const ptrdiff_t n = j1 - j0, columns = 4 * VW, at_once = FN(panels_in_reach)(l, n);
     for (ptrdiff_t i = 0; i < n; i++) w->a[i] = FN(gates_at)(w, j0 + i);
-    for (ptrdiff_t column = 0; column < l->D; column += columns) {
-        const ptrdiff_t left = l->D - column < columns ? l->D - column : columns;
-        const int nv = (int)((left + VW - 1) / VW), aside = left % VW != 0 || s->q.input_dropout;
-        for (ptrdiff_t i = 0; i < n; i++)
-            w->c[i] = aside ? w->tile + i * columns : (REAL *)s->back->dx + FN(visit_at)(w, j0 + i)->x * l->D + column;
-        for (int g = 0; g < groups; g++) {
-            const struct FN(factor) f = FN(transposed_factor)(l, s->w->wt, column / columns, g * gates, gates, s->gates_panel, 0, l->panels);
-            FN(multiply_rows)(nv, n, w->a, (l->cell->x_slot + g * gates) * l->unit_step, w->c, 0, &f, FN(zeros));
-            if (!aside) continue;
-            for (ptrdiff_t i = 0; i < n; i++) {
-                const struct visit *v = FN(visit_at)(w, j0 + i);
-                const REAL *mask = FN(mask_row)(s->q.input_dropout, FN(input_group)(s, g), s->q.B, v->row, l->D);
-                REAL *to = (REAL *)s->back->dx + v->x * l->D + column;
-                for (ptrdiff_t k = 0; k < left; k += VW) {
-                    FN(vec) value = FN(load)(w->c[i] + k);
-                    if (mask) value *= FN(load_part)(mask + column + k, left - k);
-                    if (g) value += FN(load_part)(to + k, left - k);
-                    FN(store_part)(to + k, value, left - k);
+    for (ptrdiff_t p0 = 0; p0 < l->panels; p0 += at_once)
+        for (ptrdiff_t column = 0; column < l->D; column += columns) {
+            const ptrdiff_t left = l->D - column < columns ? l->D - column : columns;
+            const int nv = (int)((left + VW - 1) / VW), aside = left % VW != 0 || s->q.input_dropout;
+            const ptrdiff_t p1 = aside || l->panels - p0 < at_once ? l->panels : p0 + at_once;
+            if (aside && p0) continue;
+            for (ptrdiff_t i = 0; i < n; i++)
+                w->c[i] = aside ? w->tile + i * columns : (REAL *)s->back->dx + FN(visit_at)(w, j0 + i)->x * l->D + column;
+            for (int g = 0; g < groups; g++) {
+                struct FN(factor) f = FN(transposed_factor)(l, s->w->wt, column / columns, g * gates, gates, s->gates_panel, p0, p1);
+                f.c_is_far = !aside;
+                FN(multiply_rows)(nv, n, w->a, p0 * s->gates_panel + (l->cell->x_slot + g * gates) * l->unit_step, w->c, 0, &f, p0 ? NULL : FN(zeros));
+                if (!aside) continue;
+                for (ptrdiff_t i = 0; i < n; i++) {
+                    const struct visit *v = FN(visit_at)(w, j0 + i);
+                    const REAL *mask = FN(mask_row)(s->q.input_dropout, FN(input_group)(s, g), s->q.B, v->row, l->D);
+                    REAL *to = (REAL *)s->back->dx + v->x * l->D + column;
+                    for (ptrdiff_t k = 0; k < left; k += VW) {
+                        FN(vec) value = FN(load)(w->c[i] + k);
+                        if (mask) value *= FN(load_part)(mask + column + k, left - k);
+                        if (g) value += FN(load_part)(to + k, left - k);
+                        FN(store_part)(to + k, value, left - k);
+                    }
                 }
             }
         }
-    }
 }
 
 #include "weight_gradient.h"

@@ -67,15 +67,28 @@ static ptrdiff_t FN(weight_gradient_size)(const struct FN(sequence) *s)
     return size;
 }
 
-enum { FN(packed_tile) = KC * 8 + 16 }; /* from tile to tile of a packed left factor; not a power of two */
+/* Visits of one turn. The jobs of a turn share its dz, which L2 holds if they are few and narrow. Where it would not, a turn
+ * has more of them: the sums are read and written once a turn. */
+enum { FN(few_visits) = 128, FN(many_visits) = 384 };
+
+static inline ptrdiff_t FN(visits_of_turn)(const struct FN(layout) *l)
+{
+    return FN(few_visits) * l->panels * l->gates_row * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES / 2 ? FN(many_visits) : FN(few_visits);
+}
+
+/* From tile to tile of a packed left factor; no power of two. */
+static inline ptrdiff_t FN(packed_tile)(const struct FN(sequence) *s, int mr) { return FN(visits_of_turn)(&s->l) * mr + 16; }
 
 static size_t FN(weight_gradient_bytes)(const struct FN(sequence) *s)
 {
     struct FN(job) jobs[FN(max_jobs)];
-    ptrdiff_t tiles = 0;
+    ptrdiff_t most = 0;
     if (!s->back->dkernel) return 0;
-    for (int i = FN(gradient_jobs)(s, jobs); i-- > 0;) tiles = jobs[i].tiles > tiles ? jobs[i].tiles : tiles;
-    return (size_t)(tiles * FN(packed_tile)) * sizeof(REAL);
+    for (int i = FN(gradient_jobs)(s, jobs); i-- > 0;) {
+        const ptrdiff_t reals = jobs[i].tiles * FN(packed_tile)(s, jobs[i].mr);
+        most = reals > most ? reals : most;
+    }
+    return (size_t)most * sizeof(REAL);
 }
 
 /* The sums of a job's tiles (+)= visits [v0, v0 + K). */
@@ -83,8 +96,8 @@ static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrd
 {
     struct FN(sequence) *s = w->s;
     const struct FN(layout) *l = &s->l;
-    const ptrdiff_t width = job->gates * l->unit_step, column = job->slot * l->unit_step;
-    const REAL *row[KC], *factor[KC];
+    const ptrdiff_t width = job->gates * l->unit_step, column = job->slot * l->unit_step, tile = FN(packed_tile)(s, job->mr);
+    const REAL *row[FN(many_visits)], *factor[FN(many_visits)];
     for (ptrdiff_t k = 0; k < K; k++) {
         const struct visit *v = &s->visits.of[v0 + k];
         row[k] = job->operand == FROM_X      ? (const REAL *)s->q.x + v->x * l->D
@@ -92,11 +105,11 @@ static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrd
                                              : s->kept[l->cell->kept - 1] + v->after * s->ld;
         factor[k] = FN(mask_row)(job->mask, job->group, s->q.B, v->row, job->M);
     }
-    FN(pack_columns)(job->mr, packed, FN(packed_tile), job->q0, job->q1, row, job->mask ? factor : NULL, K, job->M, job->ones);
+    FN(pack_columns)(job->mr, packed, tile, job->q0, job->q1, row, job->mask ? factor : NULL, K, job->M, job->ones);
     for (ptrdiff_t p = 0; p < l->panels; p++) {
         const REAL *dz = s->gates + p * s->gates_panel + v0 * l->gates_row + column;
         for (ptrdiff_t q = job->q0; q < job->q1; q++)
-            FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - job->q0) * FN(packed_tile), dz, l->gates_row, K,
+            FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - job->q0) * tile, dz, l->gates_row, K,
                                job->sums + (p * job->tiles + q) * job->mr * width, width, v0 == 0);
     }
 }
@@ -139,9 +152,9 @@ static void FN(weight_gradient)(struct FN(worker) *w)
         jobs[i].q0 = q0, jobs[i].q1 = q1;
         at += tiles * gates;
     }
-    const ptrdiff_t visits = w->s->visits.count;
-    for (ptrdiff_t v0 = 0; v0 < visits && !FN(stopped)(w); v0 += KC)
+    const ptrdiff_t visits = w->s->visits.count, turn = FN(visits_of_turn)(&w->s->l);
+    for (ptrdiff_t v0 = 0; v0 < visits && !FN(stopped)(w); v0 += turn)
         for (int i = 0; i < n; i++)
-            if (jobs[i].q0 < jobs[i].q1) FN(sum_visits)(w, &jobs[i], v0, visits - v0 < KC ? visits - v0 : KC, packed);
+            if (jobs[i].q0 < jobs[i].q1) FN(sum_visits)(w, &jobs[i], v0, visits - v0 < turn ? visits - v0 : turn, packed);
     for (int i = 0; i < n && !FN(stopped)(w); i++) FN(hand_over)(w, &jobs[i]);
 }

@@ -4,7 +4,8 @@
 #ifndef FR_WORKER_SHARED
 #define FR_WORKER_SHARED
 enum {
-    FR_CHUNK_BYTES = 1 << 19, /* gates of one chunk of one thread */
+    FR_CHUNK_BYTES = 1 << 19, /* forward: gates of one chunk of one thread */
+    FR_CHUNK_VISITS = 96,     /* backward: visits whose dx is made at a time */
     FR_NEAR_BYTES = 1 << 20,  /* weights that may be hoped to stay in L2 from step to step */
     FR_FEW_FEATURES = 24,     /* so narrow an x is multiplied in every step and not once a chunk */
     FR_REACH_BYTES = 1 << 17, /* a left factor that stays in L2 while right factors go by */
