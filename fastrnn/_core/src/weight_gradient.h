@@ -16,21 +16,31 @@ struct FN(job) {
     int mr;                 /* rows of a tile */
     int ones;               /* is there a bias row? */
     enum fr_operand operand;
-    const char *letters;
     ptrdiff_t M, tiles, size;
     const void *mask;       /* dropout mask of the left factor, its group and row width */
     int group;
-    REAL *sums;             /* [panels][tiles*mr][gates*unit_step] */
+    REAL *sums;             /* [panels, or 1 if all visits make one turn][tiles*mr][gates*unit_step] */
     REAL *to, *bias;        /* where the sums go: [M, G*H], [G*H] */
+    ptrdiff_t column[FR_MAX_GATES]; /* of each gate there */
     ptrdiff_t q0, q1;       /* the tiles of this thread */
 };
 enum { FN(max_jobs) = 2 * FR_MAX_GATES };
+
+/* Visits of one turn. The jobs of a turn share its dz, which L2 holds if they are few and narrow. Where it would not, a turn
+ * has more of them: the sums are read and written once a turn. */
+enum { FN(few_visits) = 128, FN(many_visits) = 384 };
+
+static inline ptrdiff_t FN(visits_of_turn)(const struct FN(layout) *l)
+{
+    return FN(few_visits) * l->panels * l->gates_row * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES / 2 ? FN(many_visits) : FN(few_visits);
+}
 
 static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
 {
     const struct FN(layout) *l = &s->l;
     const struct fr_cell_shape *c = l->cell;
     REAL *bias = s->back->dbias, *sums = s->dweights;
+    const int in_one_turn = s->visits.count <= FN(visits_of_turn)(l);
     int n = 0;
     for (int stage = -1; stage < 2; stage++) { /* -1: the product with x; then those with the recurrent operands */
         const int from = stage == 1 ? c->late_gate : 0, till = stage == 0 ? c->late_gate : c->G;
@@ -42,7 +52,8 @@ static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
             job->group = stage < 0 ? FN(input_group)(s, g) : from + g;
             job->first = from + g * job->gates;
             job->slot = (stage < 0 ? c->x_slot : c->h_slot) + job->first;
-            job->letters = stage < 0 ? c->x_gates : c->h_gates;
+            const char *letters = (stage < 0 ? c->x_gates : c->h_gates) + job->first;
+            for (int i = 0; i < job->gates; i++) job->column[i] = fr_gate_index(c, letters[i]) * l->H;
             job->operand = stage < 0 ? FROM_X : stage ? FROM_AFTER : FROM_BEFORE;
             job->M = stage < 0 ? l->D : l->H;
             job->to = stage < 0 ? s->back->dkernel : s->back->drecurrent_kernel;
@@ -51,7 +62,7 @@ static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
             job->ones = job->bias != NULL;
             job->mr = FN(outer_tile_rows)[job->gates * c->wide];
             job->tiles = (job->M + job->ones + job->mr - 1) / job->mr;
-            job->size = l->panels * job->tiles * job->mr * job->gates * l->unit_step;
+            job->size = (in_one_turn ? 1 : l->panels) * job->tiles * job->mr * job->gates * l->unit_step;
             job->sums = sums;
             sums += job->size;
         }
@@ -65,15 +76,6 @@ static ptrdiff_t FN(weight_gradient_size)(const struct FN(sequence) *s)
     ptrdiff_t size = 0;
     for (int i = FN(gradient_jobs)(s, jobs); i-- > 0;) size += jobs[i].size;
     return size;
-}
-
-/* Visits of one turn. The jobs of a turn share its dz, which L2 holds if they are few and narrow. Where it would not, a turn
- * has more of them: the sums are read and written once a turn. */
-enum { FN(few_visits) = 128, FN(many_visits) = 384 };
-
-static inline ptrdiff_t FN(visits_of_turn)(const struct FN(layout) *l)
-{
-    return FN(few_visits) * l->panels * l->gates_row * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES / 2 ? FN(many_visits) : FN(few_visits);
 }
 
 /* From tile to tile of a packed left factor; no power of two. */
@@ -91,7 +93,24 @@ static size_t FN(weight_gradient_bytes)(const struct FN(sequence) *s)
     return (size_t)most * sizeof(REAL);
 }
 
-/* The sums of a job's tiles (+)= visits [v0, v0 + K). */
+/* The sums of tile q of panel p into the caller's arrays. */
+static void FN(hand_over)(const struct FN(sequence) *s, const struct FN(job) *job, ptrdiff_t p, ptrdiff_t q, const REAL *sums)
+{
+    const struct FN(layout) *l = &s->l;
+    const ptrdiff_t units = FN(units)(l, p), rows = job->M + job->ones;
+    for (ptrdiff_t m = q * job->mr; m < (q + 1) * job->mr && m < rows; m++) {
+        REAL *to = (m < job->M ? job->to + m * l->cell->G * l->H : job->bias) + p * l->unit_step;
+        for (int g = 0; g < job->gates; g++, sums += l->unit_step)
+            for (ptrdiff_t k = 0; k < units; k += VW) {
+                REAL *d = to + job->column[g] + k;
+                const FN(vec) before = s->back->accumulate ? FN(load_part)(d, units - k) : FN(splat)(0);
+                FN(store_part)(d, before + FN(load)(sums + k), units - k);
+            }
+    }
+}
+
+/* The sums of a job's tiles (+)= visits [v0, v0 + K), which are handed over after the last ones. Where those are the first
+ * too, every tile is made in one place, which stays in L1. */
 static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrdiff_t v0, ptrdiff_t K, REAL *packed)
 {
     struct FN(sequence) *s = w->s;
@@ -106,32 +125,14 @@ static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrd
         factor[k] = FN(mask_row)(job->mask, job->group, s->q.B, v->row, job->M);
     }
     FN(pack_columns)(job->mr, packed, tile, job->q0, job->q1, row, job->mask ? factor : NULL, K, job->M, job->ones);
+    const int last = v0 + K == s->visits.count;
     for (ptrdiff_t p = 0; p < l->panels; p++) {
         const REAL *dz = s->gates + p * s->gates_panel + v0 * l->gates_row + column;
-        for (ptrdiff_t q = job->q0; q < job->q1; q++)
-            FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - job->q0) * tile, dz, l->gates_row, K,
-                               job->sums + (p * job->tiles + q) * job->mr * width, width, v0 == 0);
-    }
-}
-
-/* The sums of a job's tiles into the caller's arrays. */
-static void FN(hand_over)(struct FN(worker) *w, const struct FN(job) *job)
-{
-    struct FN(sequence) *s = w->s;
-    const struct FN(layout) *l = &s->l;
-    const ptrdiff_t n = s->visits.count, width = job->gates * l->unit_step;
-    const int add = s->back->accumulate;
-    if (n == 0 && add) return;
-    for (ptrdiff_t m = job->q0 * job->mr; m < job->q1 * job->mr && m < job->M + job->ones; m++) {
-        REAL *to = m < job->M ? job->to + m * l->cell->G * l->H : job->bias;
-        for (ptrdiff_t p = 0; p < l->panels; p++)
-            for (int g = 0; g < job->gates; g++)
-                for (ptrdiff_t k = 0, units = FN(units)(l, p); k < units; k += VW) {
-                    REAL *d = to + fr_gate_index(l->cell, job->letters[job->first + g]) * l->H + p * l->unit_step + k;
-                    const REAL *sum = job->sums + (p * job->tiles * job->mr + m) * width + g * l->unit_step + k;
-                    const FN(vec) before = add ? FN(load_part)(d, units - k) : FN(splat)(0);
-                    FN(store_part)(d, n ? before + FN(load)(sum) : before, units - k);
-                }
+        for (ptrdiff_t q = job->q0; q < job->q1; q++) {
+            REAL *sums = job->sums + (v0 == 0 && last ? job->q0 : p * job->tiles + q) * job->mr * width;
+            FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - job->q0) * tile, dz, l->gates_row, K, sums, width, v0 == 0);
+            if (last) FN(hand_over)(s, job, p, q, sums);
+        }
     }
 }
 
@@ -153,8 +154,8 @@ static void FN(weight_gradient)(struct FN(worker) *w)
         at += tiles * gates;
     }
     const ptrdiff_t visits = w->s->visits.count, turn = FN(visits_of_turn)(&w->s->l);
-    for (ptrdiff_t v0 = 0; v0 < visits && !FN(stopped)(w); v0 += turn)
+    if (visits == 0 && w->s->back->accumulate) return; /* else zeros are handed over */
+    for (ptrdiff_t v0 = 0; (v0 == 0 || v0 < visits) && !FN(stopped)(w); v0 += turn)
         for (int i = 0; i < n; i++)
             if (jobs[i].q0 < jobs[i].q1) FN(sum_visits)(w, &jobs[i], v0, visits - v0 < turn ? visits - v0 : turn, packed);
-    for (int i = 0; i < n && !FN(stopped)(w); i++) FN(hand_over)(w, &jobs[i]);
 }
