@@ -68,7 +68,7 @@ ALWAYS_INLINE void FN(row_tile_k)(const int MR, const int NV, const int walk, FN
         bv[v] = FN(load)((v < PART ? b : far) + v % PART * VW);
         if (walk != FOLDED) IN_REGISTER(bv[v]);
         if (walk == A_HELD)
-            UNROLL for (int m = 0; m < MR; m++) acc[m][v] += av[m] * bv[v];
+            UNROLL for (int m = 0; m < MR; m++) acc[m][v] = FN(fused)(av[m], bv[v], acc[m][v]);
     }
     if (walk != A_HELD)
         UNROLL for (int m = 0; m < MR; m++) {
@@ -167,13 +167,13 @@ ALWAYS_INLINE void FN(outer_tile_of)(const int MR, const int NV, const int hold,
             UNROLL for (int v = 0; v < NV; v++) {
                 bv[v] = FN(load)(b + v * VW);
                 IN_REGISTER(bv[v]);
-                UNROLL for (int m = 0; m < MR; m++) acc[m][v] += av[m] * bv[v];
+                UNROLL for (int m = 0; m < MR; m++) acc[m][v] = FN(fused)(av[m], bv[v], acc[m][v]);
             }
         } else {
             UNROLL for (int v = 0; v < NV; v++) bv[v] = FN(load)(b + v * VW);
             UNROLL for (int m = 0; m < MR; m++) {
                 av[m] = FN(splat)(a[m]);
-                UNROLL for (int v = 0; v < NV; v++) acc[m][v] += av[m] * bv[v];
+                UNROLL for (int v = 0; v < NV; v++) acc[m][v] = FN(fused)(av[m], bv[v], acc[m][v]);
             }
         }
     }
@@ -287,7 +287,7 @@ ALWAYS_INLINE void FN(multiply_panels)(const int panels, const int NV, const int
         const FN(vec) ak = FN(splat)(a[k]);
         UNROLL for (int p = 0; p < panels; p++)
             UNROLL for (int v = 0; v < NV; v++)
-                acc[p][first + v] += ak * FN(load)(b + p * panel + v / PART * part + v % PART * VW);
+                acc[p][first + v] = FN(fused)(ak, FN(load)(b + p * panel + v / PART * part + v % PART * VW), acc[p][first + v]);
     }
 }
 
