@@ -30,6 +30,19 @@ from ._core.kernels import next_version
 
 FLOAT_DTYPES = ("float32", "float64")
 
+_trainable_version = 0
+
+
+def trainable_version() -> int:
+    """A number that changes whenever a weight or a layer is frozen or thawed."""
+    return _trainable_version
+
+
+def trainable_changed() -> None:
+    """Called by whatever has a `trainable` that was set."""
+    global _trainable_version
+    _trainable_version += 1
+
 
 class Block:
     """Flat `values` and `gradients` of equal length and dtype, and the `version` of the values."""
@@ -100,6 +113,15 @@ class Parameter:
         vars(self).update(state)
         self._rows = kernels.Rows(self.shape[0]) if state["_rows"] else None
         self._move(self.block, self.offset)
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        trainable_changed()
 
     @property
     def version(self) -> int:

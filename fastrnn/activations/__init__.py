@@ -39,13 +39,14 @@ from .from_output import (
 
 
 def get(identifier: Any, custom_objects: Mapping[str, Any] | None = None) -> Activation:
-    """An activation from its name, a configuration, a class or itself; None gives `linear`.
+    """An activation from its name, a configuration, a class, itself, or the layer that does it; None gives `linear`.
 
     Raises:
         ValueError: for an unknown name, or for a plain function, of which the derivative is not known.
     """
     found = registry.get("activation", "linear" if identifier is None else identifier, custom_objects)
-    if not hasattr(found, "backward"):
+    found = getattr(found, "as_activation", found)
+    if not isinstance(found, Activation):
         raise ValueError(f"{HOW_TO_WRITE_ONE}; received {identifier!r}")
     return found
 

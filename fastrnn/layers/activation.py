@@ -39,6 +39,11 @@ class Activation(Layer):
     def final_activation(self) -> Any:
         return self.activation
 
+    @property
+    def as_activation(self) -> Any:
+        """What another layer takes for its `activation` when it is given this layer."""
+        return self.activation
+
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Saved]:
         y = self.activation.forward(x)
         return y, Saved(y, None if self.activation.from_output else x)
@@ -105,6 +110,13 @@ class ReLU(Layer):
             value = getattr(self, argument)
             if value is not None and value < 0:
                 raise ValueError(f"ReLU: {argument} must not be negative; received {value!r}")
+
+    @property
+    def as_activation(self) -> Any:
+        """See `Activation.as_activation`."""
+        if self.max_value is None and not self.negative_slope and not self.threshold:
+            return activations.relu
+        raise ValueError(f"{self.title} with its arguments is no activation of another layer; it stands by itself")
 
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Array]:
         y = np.where(x >= self.threshold, x, self.negative_slope * (x - self.threshold))

@@ -21,6 +21,7 @@ dy: the gradient of what went into the activation. Layers that take it say so by
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import os
 import threading
@@ -32,13 +33,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import config, graph, initializers, masks, registry, rng
-from ..params import FLOAT_DTYPES, Parameter, unique
+from ..params import FLOAT_DTYPES, Parameter, trainable_changed, unique
 from ..registry import Configurable, register, snake_case
 from ..states import Context, StateStore
 
 Array = np.ndarray
 Shape = tuple[int | None, ...]
 DTYPES = {name: np.dtype(name) for name in FLOAT_DTYPES}
+INPUT_ARGUMENTS = ("input_shape", "batch_input_shape", "input_dim", "input_length")  # of older Keras, for any layer
 
 _numbers: defaultdict[str, Any] = defaultdict(itertools.count)
 _building = threading.RLock()
@@ -144,6 +146,16 @@ class Layer(Configurable):
     takes_states: ClassVar[bool] = False
     keeps_integers: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """Tells those who write `LSTM(32, input_shape=(10, 3))` what to write instead."""
+        given = [name for name in INPUT_ARGUMENTS if name in kwargs and name not in inspect.signature(cls).parameters]
+        if given:
+            raise TypeError(
+                f"{cls.__name__} takes no {given[0]}: an Input comes before the layer, as in "
+                f"Sequential([Input(shape), {cls.__name__}(...)])"
+            )
+        return super().__new__(cls)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -440,6 +452,7 @@ def _get_trainable(self: Layer) -> bool:
 
 def _set_trainable(self: Layer, value: bool) -> None:
     self._trainable = bool(value)  # type: ignore[attr-defined]
+    trainable_changed()
     for layer in self.sublayers:
         layer.trainable = value
 

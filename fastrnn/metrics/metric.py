@@ -18,7 +18,20 @@ from ..registry import Configurable, register, serialize, snake_case
 
 @dataclass(eq=False, repr=False)
 class Metric(Configurable):
-    """Base class: subclasses give `reset_state`, `update_state` and `result`."""
+    """Base class: subclasses give `reset_state`, `update_state` and `result`.
+
+    What is counted is plain attributes, which `reset_state` makes; the constructor calls it:
+
+        class Largest(Metric):
+            def reset_state(self):
+                self.value = 0.0
+
+            def update_state(self, y_true, y_pred, sample_weight=None):
+                self.value = max(self.value, abs(y_true - y_pred).max())
+
+            def result(self):
+                return self.value
+    """
 
     kind = "metric"
     _: KW_ONLY

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import optimizers, registry
 from ..layers.layer import Layer
-from ..params import Parameter
+from ..params import Parameter, trainable_version
 from ..registry import serialize
 from ..states import StateStore
 from .network import Network, Plan
@@ -16,7 +16,7 @@ from .ports import Ports
 from .stepping import TrainingStep
 
 COMPILE_ARGUMENTS = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
-NO_PLANS = {"_prepared": None, "_objective": None, "_inference": None}
+NO_PLANS = {"_prepared": None, "_prepared_at": -1, "_objective": None, "_inference": None}
 
 
 class Compilable:
@@ -55,6 +55,7 @@ class Compilable:
         self._shuffle_seed: int | None = None
         self._shuffles = 0
         self._prepared: TrainingStep | None = None
+        self._prepared_at = -1
         self._objective: Objective | None = None
         self._inference: Plan | None = None
 
@@ -74,7 +75,8 @@ class Compilable:
         jit_compile: Any = "auto",
         auto_scale_loss: bool = True,
     ) -> None:
-        """Says how the model is trained. Layers that are frozen later are trained until it is called again.
+        """Says how the model is trained. Which layers are frozen (`layer.trainable`) is looked up with every epoch and
+        every call of `train_on_batch`, so that it may change later.
 
         Args:
             optimizer: a name or an optimizer.
@@ -125,12 +127,16 @@ class Compilable:
 
     @property
     def _training_step(self) -> TrainingStep:
-        """The prepared step; made at the first use after `compile`."""
-        if self._prepared is None:
-            objective, trained = self.objective, self.trainable_weights
+        """The prepared step; made at the first use after `compile`, and again when layers were frozen or thawed."""
+        if self._prepared is not None and self._prepared_at == trainable_version():
+            return self._prepared
+        version, trained = trainable_version(), self.trainable_weights
+        if self._prepared is None or self._prepared.trained != trained:
+            objective = self.objective
             if not any(loss is not None for loss in objective.loss_of) and not self._penalized():
                 raise ValueError(f"model {self.name!r} has no loss: compile(loss=...) says what is to become small")
             self._prepared = TrainingStep(self.network, self.weights, trained, objective, self.optimizer, self._store)
+        self._prepared_at = version
         return self._prepared
 
     def _penalized(self) -> bool:

@@ -96,7 +96,7 @@ class Ports:
             several = all(v is None or is_array(v) for v in parts)
             if several or (count > 1 and len(parts) == count):
                 if len(parts) != count:
-                    hint = "; np.stack makes one array of rows" if count == 1 else ""
+                    hint = "; np.stack makes one array of rows, a batch of x and y is a tuple" if count == 1 else ""
                     raise ValueError(self._counted(f"{len(parts)} arrays", argument) + hint)
                 return list(parts)
         if count > 1:

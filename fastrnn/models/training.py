@@ -162,13 +162,15 @@ class Trainable(Compilable):
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
+                prepared = self._training_step
+                prepared.claim()
                 with Updates() as updates:
                     for step, batch in enumerate(train):
                         callbacks.on_train_batch_begin(step)
                         finite = prepared.train(batch, updates)
                         callbacks.on_train_batch_end(step, objective.logs, batch.size)
                         if not finite and not self.stop_training:
-                            raise self._not_finite(f"epoch {epoch + 1}, batch {step}")
+                            raise self._not_finite(f"epoch {epoch + 1}, batch {step}", batch)
                         if self.stop_training:
                             break
                 if train.exhausted:
@@ -190,6 +192,11 @@ class Trainable(Compilable):
 
     def _validation(self, data: Any, batch_size: int | None, steps: int | None) -> Source:
         x, y, weights = data, None, None
+        if is_array(data):
+            raise ValueError(
+                f"validation_data must be (x, y), (x, y, sample_weight) or batches; received one array of shape "
+                f"{np.shape(data)}"
+            )
         if isinstance(data, (tuple, list)):
             if not 1 <= len(data) <= 3:
                 raise ValueError(
@@ -198,11 +205,21 @@ class Trainable(Compilable):
             x, y, weights = (*data, None, None)[:3]
         return source(self._reader(), x, y, weights, batch_size, steps, False)
 
-    def _not_finite(self, where: str) -> NonFiniteLossError:
+    def _not_finite(self, where: str, batch: Batch) -> NonFiniteLossError:
+        given = {"x": batch.x, "y": batch.y, "sample_weight": batch.sample_weight}
+        holders = [
+            f"{argument}[{i}]"
+            for argument, arrays in given.items()
+            for i, a in enumerate(arrays or ())
+            if a is not None and not np.isfinite(a).all()
+        ]
+        advice = "a smaller learning rate or clipnorm may help"
+        if holders:
+            advice = f"there is NaN or infinity in its {' and '.join(holders)}"
         rate = self.optimizer.learning_rate
         return NonFiniteLossError(
             f"model {self.name!r}: the loss or a gradient is not finite in {where}, at learning rate {rate:g}; "
-            "the weights are those before this batch. A smaller learning rate or clipnorm may help; data may hold NaN"
+            f"the weights are those before this batch; {advice}"
         )
 
     def evaluate(
@@ -317,7 +334,7 @@ class Trainable(Compilable):
         self.objective.reset()
         prepared.claim()
         if not prepared.train(batch):
-            raise self._not_finite("train_on_batch")
+            raise self._not_finite("train_on_batch", batch)
         return self._returned(self.objective.logs(), return_dict)
 
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:

@@ -38,7 +38,8 @@ EDGES = [
 # A narrow x, which is multiplied together with h: around the bound, and with an h that is several blocks of k long and
 # whose gradients are made of dz range by range.
 EDGES += [(13, 3, 23, 31), (13, 3, 24, 31), (13, 3, 25, 31), (70, 2, 3, 1050)]
-# dx in ranges of dz too, with a last block of columns that can't be written in place; gradients of weights in long turns.
+# dx in ranges of dz too, with a last block of columns that can't be written in place; gradients of weights in
+# long turns.
 EDGES += [(50, 8, 75, 1050)]
 
 

@@ -434,3 +434,37 @@ def test_layer_knows_no_other_layer_when_copied() -> None:
 def test_unknown_argument_is_refused() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'unitz'"):
         layers.Dense(2, unitz=3)
+
+
+@pytest.mark.parametrize("argument", ["input_shape", "batch_input_shape", "input_dim"])
+def test_arguments_of_an_input_say_where_they_belong(argument: str) -> None:
+    with pytest.raises(TypeError, match=rf"LSTM takes no {argument}: .*Sequential\(\[Input\(shape\), LSTM\(...\)\]\)"):
+        layers.LSTM(2, **{argument: (5, 2)})
+    assert layers.Embedding(input_dim=5, output_dim=2).input_dim == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        (layers.LeakyReLU(negative_slope=0.1), "LeakyRelu(negative_slope=0.1)"),
+        (layers.ELU(), "elu"),
+        (layers.ReLU(), "relu"),
+        (layers.Softmax(), "softmax"),
+        (layers.Activation("tanh"), "tanh"),
+    ],
+)
+def test_a_layer_of_an_activation_is_taken_for_the_activation(given: Any, name: str) -> None:
+    x = np.linspace(-3, 3, 12, dtype="float32").reshape(2, 6)
+    np.testing.assert_array_equal(layers.Activation(given)(x), given(x))
+    dense = layers.Dense(6, activation=given, kernel_initializer="identity")
+    np.testing.assert_array_equal(dense(x), given(x))
+    assert dense.activation.name == name
+    again = layers.Dense.from_config(dense.get_config())
+    assert again.activation.name == name
+
+
+def test_layers_that_are_no_activation_are_refused() -> None:
+    with pytest.raises(ValueError, match="ReLU 're' with its arguments is no activation of another layer"):
+        layers.Dense(2, activation=layers.ReLU(max_value=1.0, name="re"))
+    with pytest.raises(ValueError, match=r"an activation needs its derivative.*received <?Dense"):
+        layers.Activation(layers.Dense(2))

@@ -102,18 +102,59 @@ def test_frozen_layers_keep_their_weights_and_the_others_do_not() -> None:
     assert changed == [True] * 3 + [False] * 2 + [True] * 2
 
 
-def test_freezing_takes_effect_with_the_next_compile() -> None:
+def moved(model: Any, layer: int, train: Any) -> bool:
+    before = model.layers[layer].get_weights()
+    train()
+    return any(np.any(a != b) for a, b in zip(before, model.layers[layer].get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("compiled_again", [False, True])
+@pytest.mark.parametrize(
+    "optimizer", [lambda: "sgd", lambda: "adam", lambda: optimizers.AdamW(0.01, weight_decay=0.1)], ids=str
+)
+def test_freezing_and_thawing_take_effect_with_the_next_call(optimizer: Any, compiled_again: bool) -> None:
+    """Neither momentum nor weight decay moves what is frozen, and what is thawed is trained."""
+    model, x, y = Sequential([Input((3, 2)), layers.LSTM(2), layers.Dense(1)]), floats(8, 3, 2), floats(8, 1)
+    for train in (
+        lambda: model.fit(x, y, epochs=2, batch_size=4, verbose=0),
+        lambda: model.train_on_batch(x, y),
+    ):
+        for frozen in (0, 1):
+            model.compile(optimizer(), "mse")
+            assert moved(model, frozen, train)
+            for trainable in (False, True):
+                model.layers[frozen].trainable = trainable
+                if compiled_again:
+                    model.compile(optimizer(), "mse")
+                assert moved(model, frozen, train) == trainable
+                assert moved(model, 1 - frozen, train)
+
+
+def test_a_weight_may_be_frozen_by_itself() -> None:
     model, x, y = Sequential([Input((2,)), layers.Dense(2), layers.Dense(1)]), floats(4, 2), floats(4, 1)
-    model.compile("sgd", "mse")
+    model.compile("adam", "mse")
     model.train_on_batch(x, y)
-    model.layers[0].trainable = False
-    before = model.layers[1].get_weights()
+    model.layers[0].kernel.trainable = False
+    before = model.get_weights()
     model.train_on_batch(x, y)
-    model.compile("sgd", "mse")
-    middle = model.layers[0].get_weights()
-    model.train_on_batch(x, y)
-    np.testing.assert_equal(model.layers[0].get_weights(), middle)
-    assert np.any(model.layers[1].get_weights()[0] != before[0])
+    changed = [bool(np.any(a != b)) for a, b in zip(before, model.get_weights(), strict=True)]
+    assert changed == [False, True, True, True]
+
+
+def test_a_callback_may_freeze_and_thaw_between_epochs() -> None:
+    model, seen = Sequential([Input((3, 2)), layers.GRU(2), layers.Dense(1)]), []
+
+    class Gradual(callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            model.layers[0].trainable = epoch % 2 == 1
+            self.before = model.layers[0].get_weights()[0]
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            seen.append(bool(np.any(model.layers[0].get_weights()[0] != self.before)))
+
+    model.compile("adam", "mse")
+    model.fit(floats(8, 3, 2), floats(8, 1), epochs=4, verbose=0, callbacks=[Gradual()])
+    assert seen == [False, True, False, True]
 
 
 def test_a_frozen_model_inside_another_is_frozen() -> None:
@@ -239,6 +280,18 @@ def test_a_loss_that_is_not_finite_stops_training_before_the_update() -> None:
     assert model.optimizer.iterations == 2
     with pytest.raises(FloatingPointError, match="train_on_batch"):
         model.train_on_batch(x, y)
+
+
+def test_what_is_not_finite_in_the_data_is_named() -> None:
+    model, x, y = Sequential([Input((2,)), layers.Dense(1)]), floats(4, 2), floats(4, 1)
+    model.compile(optimizers.SGD(1e30), "mse")
+    for method in (lambda x, y: model.fit(x, y, verbose=0), model.train_on_batch):
+        with pytest.raises(NonFiniteLossError, match=r"; there is NaN or infinity in its x\[0\] and y\[0\]$"):
+            method(np.where(x > 9, x, np.nan), np.where(y > 9, y, np.inf))
+        with pytest.raises(NonFiniteLossError, match=r"; there is NaN or infinity in its y\[0\]$"):
+            method(x, np.where(y > 9, y, np.inf))
+    with pytest.raises(NonFiniteLossError, match=r"; a smaller learning rate or clipnorm may help$"):
+        model.fit(x, y, epochs=9, verbose=0)
 
 
 def test_callbacks_see_a_loss_that_is_not_finite_first() -> None:
