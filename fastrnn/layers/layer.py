@@ -20,22 +20,19 @@ dy: the gradient of what went into the activation. Layers that take it say so by
 
 from __future__ import annotations
 
-import functools
 import inspect
 import itertools
-import os
-import threading
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .. import config, graph, initializers, masks, registry, rng
+from .. import config, graph, initializers, masks, registry
 from ..params import FLOAT_DTYPES, Parameter, trainable_changed, unique
 from ..registry import Configurable, register, snake_case
 from ..states import Context, StateStore
+from . import building
 
 Array = np.ndarray
 Shape = tuple[int | None, ...]
@@ -43,16 +40,6 @@ DTYPES = {name: np.dtype(name) for name in FLOAT_DTYPES}
 INPUT_ARGUMENTS = ("input_shape", "batch_input_shape", "input_dim", "input_length")  # of older Keras, for any layer
 
 _numbers: defaultdict[str, Any] = defaultdict(itertools.count)
-_building = threading.RLock()
-
-
-def _unlock() -> None:
-    global _building
-    _building = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
 
 
 def clear_session() -> None:
@@ -71,31 +58,6 @@ class BeforeActivation:
     """A gradient that is with respect to the input of a layer's final activation, not to its output."""
 
     values: Array
-
-
-def _builds_once(build: Callable[..., None]) -> Callable[..., None]:
-    """`build` as users may call it: once, whole or not at all, by one thread."""
-
-    @functools.wraps(build)
-    def wrapper(self: Layer, shape: Any) -> None:
-        if self.built:
-            return
-        with _building:
-            if self.built:
-                return
-            before = list(self._weights)
-            try:
-                build(self, shape)
-            except BaseException:
-                self._weights, self.built = before, False
-                raise
-            self.build_shape = shape
-            if self.random_seed is None and hasattr(self, "seed"):
-                self.random_seed = rng.new_seed() if self.seed is None else int(self.seed)
-            self.label()
-            self.built = True
-
-    return wrapper
 
 
 @register("layer")
@@ -160,7 +122,7 @@ class Layer(Configurable):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "build" in vars(cls):
-            cls.build = _builds_once(cls.build)  # type: ignore[method-assign]
+            cls.build = building.once(cls.build)  # type: ignore[method-assign]
 
     def __post_init__(self) -> None:
         who = type(self).__name__
@@ -457,5 +419,5 @@ def _set_trainable(self: Layer, value: bool) -> None:
         layer.trainable = value
 
 
-Layer.build = _builds_once(Layer.build)  # type: ignore[method-assign]
+Layer.build = building.once(Layer.build)  # type: ignore[method-assign]
 Layer.trainable = property(_get_trainable, _set_trainable)  # type: ignore[assignment]
