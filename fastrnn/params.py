@@ -30,7 +30,7 @@ from ._core.kernels import next_version
 
 FLOAT_DTYPES = ("float32", "float64")
 
-_trainable_version = 0
+_trainable_version = next_version()
 
 
 def trainable_version() -> int:
@@ -41,7 +41,7 @@ def trainable_version() -> int:
 def trainable_changed() -> None:
     """Called by whatever has a `trainable` that was set."""
     global _trainable_version
-    _trainable_version += 1
+    _trainable_version = next_version()
 
 
 class Block:

@@ -163,7 +163,6 @@ class Trainable(Compilable):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
                 prepared = self._training_step
-                prepared.claim()
                 with Updates() as updates:
                     for step, batch in enumerate(train):
                         callbacks.on_train_batch_begin(step)
@@ -192,16 +191,11 @@ class Trainable(Compilable):
 
     def _validation(self, data: Any, batch_size: int | None, steps: int | None) -> Source:
         x, y, weights = data, None, None
-        if is_array(data):
-            raise ValueError(
-                f"validation_data must be (x, y), (x, y, sample_weight) or batches; received one array of shape "
-                f"{np.shape(data)}"
-            )
-        if isinstance(data, (tuple, list)):
-            if not 1 <= len(data) <= 3:
-                raise ValueError(
-                    f"validation_data must be (x, y) or (x, y, sample_weight); received {len(data)} entries"
-                )
+        several = isinstance(data, (tuple, list))
+        if is_array(data) or (several and not 1 <= len(data) <= 3):
+            received = f"{len(data)} entries" if several else f"one array of shape {np.shape(data)}"
+            raise ValueError(f"validation_data must be (x, y), (x, y, sample_weight) or batches; received {received}")
+        if several:
             x, y, weights = (*data, None, None)[:3]
         return source(self._reader(), x, y, weights, batch_size, steps, False)
 

@@ -236,6 +236,8 @@ def test_arguments_that_do_not_belong_to_the_data_are_refused() -> None:
         model.fit(x, y, batch_size=0, verbose=0)
     with pytest.raises(ValueError, match=r"validation_data must be .*; received one array of shape \(4, 2\)"):
         model.fit(x, y, validation_data=x, verbose=0)
+    with pytest.raises(ValueError, match=r"validation_data must be .*; received 4 entries"):
+        model.fit(x, y, validation_data=(x, y, None, None), verbose=0)
     with pytest.raises(ValueError, match=r"must give 1 input .*; received None"):
         model.fit(None, y, verbose=0)
     with pytest.raises(ValueError, match="x must be an array"):

@@ -15,11 +15,12 @@ struct FN(job) {
     int first, gates, slot; /* slot: of gate `first` */
     int mr;                 /* rows of a tile */
     int ones;               /* is there a bias row? */
+    int once;               /* do all visits make one turn? every tile is then made in one place, which stays in L1 */
     enum fr_operand operand;
     ptrdiff_t M, tiles, size;
     const void *mask;       /* dropout mask of the left factor, its group and row width */
     int group;
-    REAL *sums;             /* [panels, or 1 if all visits make one turn][tiles*mr][gates*unit_step] */
+    REAL *sums;             /* [panels, or 1 if `once`][tiles*mr][gates*unit_step] */
     REAL *to, *bias;        /* where the sums go: [M, G*H], [G*H] */
     ptrdiff_t column[FR_MAX_GATES]; /* of each gate there */
     ptrdiff_t q0, q1;       /* the tiles of this thread */
@@ -40,7 +41,6 @@ static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
     const struct FN(layout) *l = &s->l;
     const struct fr_cell_shape *c = l->cell;
     REAL *bias = s->back->dbias, *sums = s->dweights;
-    const int in_one_turn = s->visits.count <= FN(visits_of_turn)(l);
     int n = 0;
     for (int stage = -1; stage < 2; stage++) { /* -1: the product with x; then those with the recurrent operands */
         const int from = stage == 1 ? c->late_gate : 0, till = stage == 0 ? c->late_gate : c->G;
@@ -62,7 +62,8 @@ static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
             job->ones = job->bias != NULL;
             job->mr = FN(outer_tile_rows)[job->gates * c->wide];
             job->tiles = (job->M + job->ones + job->mr - 1) / job->mr;
-            job->size = (in_one_turn ? 1 : l->panels) * job->tiles * job->mr * job->gates * l->unit_step;
+            job->once = s->visits.count <= FN(visits_of_turn)(l);
+            job->size = (job->once ? 1 : l->panels) * job->tiles * job->mr * job->gates * l->unit_step;
             job->sums = sums;
             sums += job->size;
         }
@@ -109,8 +110,7 @@ static void FN(hand_over)(const struct FN(sequence) *s, const struct FN(job) *jo
     }
 }
 
-/* The sums of a job's tiles (+)= visits [v0, v0 + K), which are handed over after the last ones. Where those are the first
- * too, every tile is made in one place, which stays in L1. */
+/* The sums of a job's tiles (+)= visits [v0, v0 + K), which are handed over after the last ones. */
 static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrdiff_t v0, ptrdiff_t K, REAL *packed)
 {
     struct FN(sequence) *s = w->s;
@@ -129,7 +129,7 @@ static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrd
     for (ptrdiff_t p = 0; p < l->panels; p++) {
         const REAL *dz = s->gates + p * s->gates_panel + v0 * l->gates_row + column;
         for (ptrdiff_t q = job->q0; q < job->q1; q++) {
-            REAL *sums = job->sums + (v0 == 0 && last ? job->q0 : p * job->tiles + q) * job->mr * width;
+            REAL *sums = job->sums + (job->once ? job->q0 : p * job->tiles + q) * job->mr * width;
             FN(multiply_outer)(job->mr, job->gates * FN(vectors)(l, p), packed + (q - job->q0) * tile, dz, l->gates_row, K, sums, width, v0 == 0);
             if (last) FN(hand_over)(s, job, p, q, sums);
         }
