@@ -33,6 +33,18 @@ def test_any_number_of_threads_gives_the_same_bits(cell, dtype, shape, isa):
 
 
 @pytest.mark.parametrize("isa", BUILDS)
+@pytest.mark.parametrize("mask", ("none", "holes", "right"))
+@pytest.mark.parametrize("cell", CELLS)
+def test_rows_that_go_from_thread_to_thread_change_no_bit(cell, mask, isa):
+    """More threads than cores, in several calls at once, are never done together: who is first gets rows of others."""
+    case = draw(np.random.default_rng(14), cell, 41, 40, 30, 72, mask=mask).astype("float32")
+    expected = by_kernel(case, isa)
+    with ThreadPoolExecutor(3) as pool:
+        for run in pool.map(lambda threads: by_kernel(case, isa, threads), (2, 3, 5) * 4):
+            assert_same_bits(run, expected)
+
+
+@pytest.mark.parametrize("isa", BUILDS)
 def test_concurrent_callers_get_their_own_results(isa):
     rng = np.random.default_rng(12)
     cases = [

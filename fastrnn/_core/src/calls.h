@@ -88,14 +88,20 @@ static void FN(sequence_deal)(struct FN(sequence) *s, struct fr_watch *watch, in
 /* Takes `extra` bytes beside what the threads need, and gives their address; NULL: no memory. */
 static char *FN(take_workspace)(struct FN(sequence) *s, size_t per_thread, size_t extra)
 {
-    const size_t meetings = (1 + (size_t)s->threads) * sizeof(struct fr_meeting);
+    const size_t meetings = (2 + (size_t)s->threads) * sizeof(struct fr_meeting), tiles = (size_t)s->threads * sizeof(struct fr_tiles);
+    const size_t shared = meetings + sizeof(struct fr_pool) + tiles;
+    _Static_assert(sizeof(struct fr_pool) % 64 == 0 && sizeof(struct fr_tiles) % 64 == 0, "cache lines of their own");
     const size_t lists = ((size_t)s->ways * (size_t)s->visits.count * sizeof(int32_t) + 63) / 64 * 64;
     s->workspace_size = per_thread;
-    char *at = fr_take(meetings + (size_t)s->threads * per_thread + lists + extra);
+    char *at = fr_take(shared + (size_t)s->threads * per_thread + lists + extra);
     if (!at) return NULL;
+    memset(at, 0, shared);
     s->meetings = (struct fr_meeting *)at;
-    memset(s->meetings, 0, meetings);
-    s->workspace = at + meetings;
+    s->dx = s->meetings + 1 + s->threads;
+    s->pool = (struct fr_pool *)(at + meetings);
+    s->tiles = (struct fr_tiles *)(s->pool + 1);
+    s->workspace = at + shared;
+    atomic_store(&s->pool->busy, s->threads);
     s->lists = (int32_t *)(s->workspace + (size_t)s->threads * per_thread);
     return (char *)s->lists + lists;
 }

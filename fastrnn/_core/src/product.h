@@ -1,17 +1,19 @@
 /* product.h - c = op(a) op(b) for arrays that lie as the caller left them; included once for float, once for double.
- * C is cut into panels of four vectors of columns; a thread takes some panels, or some rows of all panels. It takes k in
- * blocks, of which its rows of a stay in L2 while panel after panel of b is packed into L1 or L2. */
+ * C is cut into panels of four vectors of columns; a *share* is some panels, or some rows of all panels, and goes to
+ * whichever thread is free. It takes k in blocks, of which its rows of a stay in L2 while panel after panel of b is packed into L1 or L2. */
 
 enum { FN(panel) = 4 * VW };                           /* columns of a panel */
 enum { FN(product_k) = 512, FN(product_rows) = 384 };  /* k of a block and most rows at a time where a lies by rows */
 enum { FN(outer_k) = 192, FN(outer_rows) = 768 };      /* and where it lies by columns */
+enum { FN(share_panels) = 8 };                         /* least of a share, if a thread has several */
 
 struct FN(product_run) {
     const struct fr_product_call *q;
     struct fr_watch watch;
     REAL *scratch; /* [threads] of `scratch_size` */
     ptrdiff_t scratch_size;
-    int by_panels;
+    int by_panels, shares;
+    atomic_int begun; /* shares */
 };
 
 /* b block [k0,k0+kc) x [n0,n0+n) -> to, as a factor with this ldb and part has it; zeros beyond n up to a whole vector. A
@@ -128,18 +130,22 @@ static void FN(product_of_columns)(struct FN(product_run) *run, int thread, ptrd
 
 static void FN(product_body)(void *argument, int thread, int threads)
 {
+    (void)threads;
     struct FN(product_run) *run = argument;
     const struct fr_product_call *q = run->q;
     const ptrdiff_t panels = (q->N + FN(panel) - 1) / FN(panel);
-    ptrdiff_t p0 = 0, p1 = panels, r0 = 0, r1 = q->M;
-    if (run->by_panels) { p0 = fr_share(panels, thread, threads); p1 = fr_share(panels, thread + 1, threads); }
-    else { r0 = fr_share(q->M, thread, threads); r1 = fr_share(q->M, thread + 1, threads); }
+    const ptrdiff_t most = q->transpose_a ? FN(outer_rows) : FN(product_rows);
     REAL *scratch = run->scratch + thread * run->scratch_size;
     unsigned saved = fr_flush_denormals_on();
-    const ptrdiff_t most = q->transpose_a ? FN(outer_rows) : FN(product_rows), turns = (r1 - r0 + most - 1) / most;
-    for (ptrdiff_t turn = 0; turn < turns; turn++) {
-        const ptrdiff_t m0 = r0 + fr_share(r1 - r0, turn, turns), m1 = r0 + fr_share(r1 - r0, turn + 1, turns);
-        (q->transpose_a ? FN(product_of_columns) : FN(product_of_rows))(run, thread, m0, m1, p0, p1, scratch);
+    for (int share; (share = atomic_fetch_add(&run->begun, 1)) < run->shares;) {
+        ptrdiff_t p0 = 0, p1 = panels, r0 = 0, r1 = q->M;
+        if (run->by_panels) { p0 = fr_share(panels, share, run->shares); p1 = fr_share(panels, share + 1, run->shares); }
+        else { r0 = fr_share(q->M, share, run->shares); r1 = fr_share(q->M, share + 1, run->shares); }
+        const ptrdiff_t turns = (r1 - r0 + most - 1) / most;
+        for (ptrdiff_t turn = 0; turn < turns; turn++) {
+            const ptrdiff_t m0 = r0 + fr_share(r1 - r0, turn, turns), m1 = r0 + fr_share(r1 - r0, turn + 1, turns);
+            (q->transpose_a ? FN(product_of_columns) : FN(product_of_rows))(run, thread, m0, m1, p0, p1, scratch);
+        }
     }
     fr_flush_denormals_restore(saved);
 }
@@ -151,6 +157,9 @@ static int FN(product)(const struct fr_product_call *q)
     double flops = 2.0 * (double)q->M * (double)q->N * (double)q->K;
     int threads = flops < FR_WORTH_THREADS ? 1 : q->control.threads;
     run.by_panels = panels >= 8 * threads || q->M < 8 * threads;
+    /* Each thread one share, or up to four, where what a share packs for itself is still little work. */
+    const ptrdiff_t large = run.by_panels ? panels / FN(share_panels) : q->M / FN(product_rows), each = large / threads;
+    run.shares = threads == 1 ? 1 : threads * (int)(each < 1 ? 1 : each > 4 ? 4 : each);
     run.scratch_size = q->transpose_a ? (FN(outer_k) + FN(outer_rows)) * FN(panel) + (FN(outer_rows) + 8) * (FN(outer_k) + 16)
                                       : (FN(product_k) + FN(product_rows)) * FN(panel);
     run.scratch = fr_take((size_t)(run.scratch_size * threads) * sizeof(REAL));

@@ -2,12 +2,15 @@
  *
  * Each team of threads takes some rows of the batch through all of time without meeting the others. Forward it goes in
  * chunks of visits whose gates fit its L2: first x W + b of the whole chunk, then step by step the recurrent product
- * and, on the panel that was just made, the cell's maths. Backward it goes step by step, then makes dx; the gradients of
- * the weights follow when all threads are there (weight_gradient.h).
+ * and, on the panel that was just made, the cell's maths. Backward it goes step by step; when dz of all visits is there
+ * dx and the gradients of the weights follow (weight_gradient.h).
  *
- * A team is one thread where the batch has rows enough for all. Else its members share out the panels of units: each
- * makes its units' gates and states, reads those of all, and they meet whenever one reads what another wrote, once a
- * step (twice in cells of two stages).
+ * A team is one thread where the batch has rows enough for all. One that is done before another, whose core is slower or
+ * serves other programs too, gets half of the other's rows before the next step; of dx and of the gradients' tiles whoever
+ * is free takes the next piece. Rows and tiles know nothing of each other, so it changes no bit who makes them.
+ *
+ * Else a team's members share out the panels of units: each makes its units' gates and states, reads those of all, and
+ * they meet whenever one reads what another wrote, once a step (twice in cells of two stages).
  *
  * Where x is narrow the product with x costs less as the beginning of the recurrent one than by itself, if both make the
  * same gates.
@@ -157,6 +160,30 @@ static void FN(forward_ends)(struct FN(worker) *w)
     }
 }
 
+/* The visits of the worker's list, chunk by chunk. */
+static void FN(forward_rows)(struct FN(worker) *w)
+{
+    struct FN(sequence) *s = w->s;
+    for (ptrdiff_t j = 0; j < w->count && !FN(stopped)(w);) {
+        ptrdiff_t chunk_end = FN(step_end)(w, j);
+        for (ptrdiff_t next; chunk_end < w->count && (next = FN(step_end)(w, chunk_end)) - j <= s->chunk;) chunk_end = next;
+        w->chunk0 = j;
+        if (!s->with_x) FN(project_inputs)(w, j, chunk_end);
+        while (j < chunk_end) {
+            const ptrdiff_t end = FN(step_end)(w, j);
+            if (FN(stopped)(w)) break;
+            if (FN(give_rows)(w, j, w->count)) { /* the rest is begun anew, with a chunk of its own */
+                j = 0;
+                break;
+            }
+            FN(begin_step)(w, j, end);
+            if (s->cell->prepare) FN(step_stage)(w, end - j, 0, s->cell->prepare);
+            FN(step_stage)(w, end - j, s->cell->prepare != NULL, s->cell->forward);
+            j = end;
+        }
+    }
+}
+
 static void FN(forward_body)(struct FN(sequence) *s, int rank, int thread, int threads)
 {
     struct FN(worker) w;
@@ -170,21 +197,10 @@ static void FN(forward_body)(struct FN(sequence) *s, int rank, int thread, int t
                 FN(store)(to + j, from ? FN(load_part)(from + b * s->l.H + j, s->l.H - j) : FN(splat)(0));
         }
     FN(meet)(&w);
-    for (ptrdiff_t j = 0; j < w.count && !FN(stopped)(&w);) {
-        ptrdiff_t chunk_end = FN(step_end)(&w, j);
-        for (ptrdiff_t next; chunk_end < w.count && (next = FN(step_end)(&w, chunk_end)) - j <= s->chunk;) chunk_end = next;
-        w.chunk0 = j;
-        if (!s->with_x) FN(project_inputs)(&w, j, chunk_end);
-        while (j < chunk_end) {
-            const ptrdiff_t end = FN(step_end)(&w, j);
-            if (FN(stopped)(&w)) break;
-            FN(begin_step)(&w, j, end);
-            if (s->cell->prepare) FN(step_stage)(&w, end - j, 0, s->cell->prepare);
-            FN(step_stage)(&w, end - j, s->cell->prepare != NULL, s->cell->forward);
-            j = end;
-        }
-    }
-    FN(forward_ends)(&w);
+    do {
+        FN(forward_rows)(&w);
+        FN(forward_ends)(&w);
+    } while (FN(receive_rows)(&w));
     fr_flush_denormals_restore(saved);
 }
 
@@ -255,15 +271,16 @@ static void FN(step_stage_backward)(struct FN(worker) *w, ptrdiff_t n, int stage
     }
 }
 
-/* dx of visits [j0,j1) = dz W^T, times the dropout masks. A block of columns that can't be written in place is made of all
+/* dx of visits [v0,v1) = dz W^T, times the dropout masks. A block of columns that can't be written in place is made of all
  * panels at once. */
-static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
+static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t v0, ptrdiff_t v1)
 {
     struct FN(sequence) *s = w->s;
     const struct FN(layout) *l = &s->l;
     const int groups = s->q.input_dropout ? s->q.input_groups : 1, gates = l->cell->G / groups;
-    const ptrdiff_t n = j1 - j0, columns = 4 * VW, at_once = FN(panels_in_reach)(l, n);
-    for (ptrdiff_t i = 0; i < n; i++) w->a[i] = FN(gates_at)(w, j0 + i);
+    const struct visit *visits = s->visits.of + v0;
+    const ptrdiff_t n = v1 - v0, columns = 4 * VW, at_once = FN(panels_in_reach)(l, n);
+    for (ptrdiff_t i = 0; i < n; i++) w->a[i] = s->gates + (v0 + i) * l->gates_row;
     for (ptrdiff_t p0 = 0; p0 < l->panels; p0 += at_once)
         for (ptrdiff_t column = 0; column < l->D; column += columns) {
             const ptrdiff_t left = l->D - column < columns ? l->D - column : columns;
@@ -271,14 +288,14 @@ static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t 
             const ptrdiff_t p1 = aside || l->panels - p0 < at_once ? l->panels : p0 + at_once;
             if (aside && p0) continue;
             for (ptrdiff_t i = 0; i < n; i++)
-                w->c[i] = aside ? w->tile + i * columns : (REAL *)s->back->dx + FN(visit_at)(w, j0 + i)->x * l->D + column;
+                w->c[i] = aside ? w->tile + i * columns : (REAL *)s->back->dx + visits[i].x * l->D + column;
             for (int g = 0; g < groups; g++) {
                 struct FN(factor) f = FN(transposed_factor)(l, s->w->wt, column / columns, g * gates, gates, s->gates_panel, p0, p1);
                 f.c_is_far = !aside;
                 FN(multiply_rows)(nv, n, w->a, p0 * s->gates_panel + (l->cell->x_slot + g * gates) * l->unit_step, w->c, 0, &f, p0 ? NULL : FN(zeros));
                 if (!aside) continue;
                 for (ptrdiff_t i = 0; i < n; i++) {
-                    const struct visit *v = FN(visit_at)(w, j0 + i);
+                    const struct visit *v = &visits[i];
                     const REAL *mask = FN(mask_row)(s->q.input_dropout, FN(input_group)(s, g), s->q.B, v->row, l->D);
                     REAL *to = (REAL *)s->back->dx + v->x * l->D + column;
                     for (ptrdiff_t k = 0; k < left; k += VW) {
@@ -292,7 +309,44 @@ static void FN(project_gradients)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t 
         }
 }
 
+/* dx, piece by piece to whoever is free. */
+static void FN(make_dx)(struct FN(worker) *w)
+{
+    const struct FN(sequence) *s = w->s;
+    const ptrdiff_t visits = s->visits.count, pieces = ((visits + s->chunk - 1) / s->chunk + w->threads - 1) / w->threads * w->threads;
+    for (int64_t i; (i = atomic_fetch_add(&s->dx->arrivals, 1)) < pieces && !FN(stopped)(w);) {
+        const ptrdiff_t v0 = visits * i / pieces, v1 = visits * (i + 1) / pieces;
+        if (v0 < v1) FN(project_gradients)(w, v0, v1);
+    }
+}
+
 #include "weight_gradient.h"
+
+/* dz of the visits of the worker's list, from the last to the first, and d of the states that its rows start from. */
+static void FN(backward_rows)(struct FN(worker) *w, ptrdiff_t unit0, ptrdiff_t unit1)
+{
+    struct FN(sequence) *s = w->s;
+    for (ptrdiff_t end = w->count; end > 0 && !FN(stopped)(w);) {
+        if (FN(give_rows)(w, 0, end)) {
+            end = w->count;
+            continue;
+        }
+        const ptrdiff_t j = FN(step_begin)(w, end);
+        FN(begin_step)(w, j, end);
+        s->cell->backward(w, w->panel0, w->panel1, end - j);
+        FN(meet)(w); /* the products below read the gates of all units */
+        if (s->cell->prepare) {
+            FN(step_stage_backward)(w, end - j, 1);
+            s->cell->prepare_backward(w, w->panel0, w->panel1, end - j);
+            FN(meet)(w);
+        }
+        FN(step_stage_backward)(w, end - j, 0);
+        end = j;
+    }
+    for (ptrdiff_t b = w->row0; b < w->row1 && unit0 < unit1; b++)
+        for (int k = 0; k < s->l.cell->states; k++)
+            memcpy((REAL *)s->back->dinitial[k] + b * s->l.H + unit0, s->d[k] + b * s->ld + unit0, (size_t)(unit1 - unit0) * sizeof(REAL));
+}
 
 static void FN(backward_body)(struct FN(sequence) *s, int rank, int thread, int threads)
 {
@@ -312,30 +366,10 @@ static void FN(backward_body)(struct FN(sequence) *s, int rank, int thread, int 
                 FN(store)(s->d[k] + b * s->ld + j, d);
             }
         }
-    for (ptrdiff_t end = w.count; end > 0 && !FN(stopped)(&w);) {
-        const ptrdiff_t j = FN(step_begin)(&w, end);
-        FN(begin_step)(&w, j, end);
-        s->cell->backward(&w, w.panel0, w.panel1, end - j);
-        FN(meet)(&w); /* the products below read the gates of all units */
-        if (s->cell->prepare) {
-            FN(step_stage_backward)(&w, end - j, 1);
-            s->cell->prepare_backward(&w, w.panel0, w.panel1, end - j);
-            FN(meet)(&w);
-        }
-        FN(step_stage_backward)(&w, end - j, 0);
-        end = j;
-    }
-    if (q->dx) {
-        const ptrdiff_t till = fr_share(w.count, w.member + 1, w.ways);
-        for (ptrdiff_t j = fr_share(w.count, w.member, w.ways); j < till && !FN(stopped)(&w); j += s->chunk)
-            FN(project_gradients)(&w, j, till - j < s->chunk ? till : j + s->chunk);
-    }
-    for (ptrdiff_t b = w.row0; b < w.row1 && unit0 < unit1; b++)
-        for (int k = 0; k < s->l.cell->states; k++)
-            memcpy((REAL *)q->dinitial[k] + b * H + unit0, s->d[k] + b * s->ld + unit0, (size_t)(unit1 - unit0) * sizeof(REAL));
-    if (q->dkernel) {
-        fr_meet(s->watch, &s->meetings[0], rank, threads, 1);
-        FN(weight_gradient)(&w);
-    }
+    do FN(backward_rows)(&w, unit0, unit1);
+    while (FN(receive_rows)(&w));
+    fr_meet(s->watch, &s->meetings[0], rank, threads, 1); /* dz of all visits is there */
+    if (q->dx) FN(make_dx)(&w);
+    if (q->dkernel) FN(weight_gradient)(&w);
     fr_flush_denormals_restore(saved);
 }

@@ -70,9 +70,9 @@ static void rest(int looks)
 #endif
 }
 
-static void wait_for(struct fr_watch *w, struct fr_meeting *meeting, int thread, int64_t arrivals)
+void fr_wait_for(struct fr_watch *w, _Atomic int64_t *counter, int thread, int64_t least)
 {
-    for (int looks = 0; atomic_load_explicit(&meeting->arrivals, memory_order_acquire) < arrivals; looks++) {
+    for (int looks = 0; atomic_load_explicit(counter, memory_order_acquire) < least; looks++) {
         if (looks >= SPINS && fr_stopped(w, thread)) return;
         rest(looks);
     }
@@ -82,7 +82,56 @@ void fr_meet(struct fr_watch *w, struct fr_meeting *meeting, int thread, int mem
 {
     if (members == 1) return;
     atomic_fetch_add_explicit(&meeting->arrivals, 1, memory_order_acq_rel);
-    wait_for(w, meeting, thread, n * members);
+    fr_wait_for(w, &meeting->arrivals, thread, n * members);
+}
+
+enum { EMPTY, FILLING, FULL, EMPTYING };
+
+/* Takes one off those that wait: it is to get a piece, or goes away. */
+static int one_less(struct fr_pool *pool)
+{
+    int waiting = atomic_load(&pool->waiting);
+    while (waiting > 0)
+        if (atomic_compare_exchange_weak(&pool->waiting, &waiting, waiting - 1)) return 1;
+    return 0;
+}
+
+int fr_may_give(struct fr_pool *pool)
+{
+    int empty = EMPTY;
+    if (atomic_load_explicit(&pool->waiting, memory_order_relaxed) == 0) return 0;
+    if (!atomic_compare_exchange_strong(&pool->place, &empty, FILLING)) return 0;
+    if (one_less(pool)) return 1;
+    atomic_store(&pool->place, EMPTY);
+    return 0;
+}
+
+void fr_give(struct fr_pool *pool, struct fr_piece piece)
+{
+    pool->piece = piece;
+    atomic_fetch_add(&pool->busy, 1); /* for the thread that will take it: the work is not done yet */
+    atomic_store(&pool->place, FULL);
+}
+
+int fr_receive(struct fr_watch *w, struct fr_pool *pool, int thread, double patience, struct fr_piece *piece)
+{
+    const double start = seconds();
+    atomic_fetch_add(&pool->waiting, 1);
+    atomic_fetch_sub(&pool->busy, 1);
+    for (int looks = 0;; looks++) {
+        int full = FULL;
+        if (atomic_load_explicit(&pool->place, memory_order_relaxed) == FULL && atomic_compare_exchange_strong(&pool->place, &full, EMPTYING)) {
+            *piece = pool->piece;
+            atomic_store(&pool->place, EMPTY);
+            return 1;
+        }
+        if (atomic_load(&pool->busy) == 0) return 0;
+        if (looks % 64 == 63) {
+            if (fr_stopped(w, thread)) return 0;
+            if (seconds() - start > patience && one_less(pool)) return 0;
+        }
+        rest(0);
+    }
 }
 
 void fr_parallel(struct fr_watch *w, int threads, void (*body)(void *argument, int thread, int threads), void *argument)
@@ -94,7 +143,7 @@ void fr_parallel(struct fr_watch *w, int threads, void (*body)(void *argument, i
             const int thread = omp_get_thread_num(), all = omp_get_num_threads();
             body(argument, thread, all);
             if (w && thread > 0) atomic_fetch_add_explicit(&w->end.arrivals, 1, memory_order_release);
-            if (w && thread == 0) wait_for(w, &w->end, 0, all - 1); /* asking; the region's own end would not */
+            if (w && thread == 0) fr_wait_for(w, &w->end.arrivals, 0, all - 1); /* asking; the region's own end would not */
         }
         return;
     }

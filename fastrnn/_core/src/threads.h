@@ -30,9 +30,33 @@ int fr_stopped(struct fr_watch *, int thread);
  * OpenMP runtime of its parent did not survive the fork. Without a watch (NULL) nobody can stop the work: for short jobs. */
 void fr_parallel(struct fr_watch *, int threads, void (*body)(void *argument, int thread, int threads), void *argument);
 
+/* Waits until the counter has reached `least`, or the call is stopped. */
+void fr_wait_for(struct fr_watch *, _Atomic int64_t *counter, int thread, int64_t least);
+
 /* The n-th meeting (from 1): waits until all members have come n times. What a member wrote before, all see after. Once
  * the call is stopped nobody waits. */
 void fr_meet(struct fr_watch *, struct fr_meeting *, int thread, int members, int64_t n);
+
+/* Rows [row0,row1) of a batch and, of their visits, those in [from,till): see visits.h. */
+struct fr_piece {
+    ptrdiff_t row0, row1, from, till;
+};
+
+/* Threads that share out a batch while they are at work, for no two cores are equally fast all the time: `busy` of them
+ * have a piece each, those that are done wait to be given a part of another's. Zeros, but for `busy`, at first. */
+struct fr_pool {
+    struct fr_piece piece;
+    atomic_int busy, waiting, place; /* place: is a piece being handed over? */
+    char line[20];
+};
+
+/* Does anyone wait for work, and is it for the caller to give it? Then it must call fr_give. */
+int fr_may_give(struct fr_pool *);
+void fr_give(struct fr_pool *, struct fr_piece);
+
+/* For a thread whose piece is done: waits for another one, at work on its core, for so many seconds. 0: none came, all are
+ * done, or the call is stopped. */
+int fr_receive(struct fr_watch *, struct fr_pool *, int thread, double patience, struct fr_piece *);
 
 /* First of the items that belong to `thread` when `n` items are dealt out evenly; thread + 1 gives the end. */
 static inline ptrdiff_t fr_share(ptrdiff_t n, int thread, int threads) { return n / threads * thread + n % threads * thread / threads; }

@@ -23,7 +23,7 @@ struct FN(job) {
     REAL *sums;             /* [panels, or 1 if `once`][tiles*mr][gates*unit_step] */
     REAL *to, *bias;        /* where the sums go: [M, G*H], [G*H] */
     ptrdiff_t column[FR_MAX_GATES]; /* of each gate there */
-    ptrdiff_t q0, q1;       /* the tiles of this thread */
+    ptrdiff_t q0, q1;       /* the tiles of one thread, or of one piece of them */
 };
 enum { FN(max_jobs) = 2 * FR_MAX_GATES };
 
@@ -136,15 +136,12 @@ static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrd
     }
 }
 
-/* Deals out all jobs' tiles, each weighing as much as it has gates. Block by block of visits: the jobs share their dz. */
-static void FN(weight_gradient)(struct FN(worker) *w)
+/* Sets which of all jobs' tiles are a thread's: each weighs as much as it has gates. */
+static void FN(deal_tiles)(struct FN(job) *jobs, int n, int thread, int threads)
 {
-    struct FN(job) jobs[FN(max_jobs)];
-    const int n = FN(gradient_jobs)(w->s, jobs);
-    REAL *packed = (REAL *)(w->s->workspace + (size_t)(w->thread + 1) * w->s->workspace_size - FN(weight_gradient_bytes)(w->s));
     ptrdiff_t weight = 0;
     for (int i = 0; i < n; i++) weight += jobs[i].tiles * jobs[i].gates;
-    const ptrdiff_t from = fr_share(weight, w->thread, w->threads), till = fr_share(weight, w->thread + 1, w->threads);
+    const ptrdiff_t from = fr_share(weight, thread, threads), till = fr_share(weight, thread + 1, threads);
     for (ptrdiff_t i = 0, at = 0; i < n; i++) {
         const ptrdiff_t gates = jobs[i].gates, tiles = jobs[i].tiles;
         ptrdiff_t q0 = (from - at + gates - 1) / gates, q1 = (till - at + gates - 1) / gates;
@@ -153,9 +150,53 @@ static void FN(weight_gradient)(struct FN(worker) *w)
         jobs[i].q0 = q0, jobs[i].q1 = q1;
         at += tiles * gates;
     }
-    const ptrdiff_t visits = w->s->visits.count, turn = FN(visits_of_turn)(&w->s->l);
-    if (visits == 0 && w->s->back->accumulate) return; /* else zeros are handed over */
-    for (ptrdiff_t v0 = 0; (v0 == 0 || v0 < visits) && !FN(stopped)(w); v0 += turn)
-        for (int i = 0; i < n; i++)
-            if (jobs[i].q0 < jobs[i].q1) FN(sum_visits)(w, &jobs[i], v0, visits - v0 < turn ? visits - v0 : turn, packed);
+}
+
+/* Cuts a thread's tiles into pieces of one job each, big enough that it is worth while to take one from another thread. */
+static int FN(cut_tiles)(const struct FN(sequence) *s, const struct FN(job) *jobs, int n, int threads, ptrdiff_t visits, struct FN(job) *pieces)
+{
+    enum { MOST = FR_PIECES - FN(max_jobs) };
+    ptrdiff_t tiles = 0, cells = 0;
+    for (int i = 0; i < n; i++) {
+        tiles += jobs[i].q1 - jobs[i].q0;
+        cells += (jobs[i].q1 - jobs[i].q0) * jobs[i].mr * jobs[i].gates;
+    }
+    const double worth = 2.0 * (double)(cells * visits) * (double)(s->l.panels * s->l.unit_step) / FR_WORTH_THREADS * 2;
+    const ptrdiff_t wanted = threads == 1 || worth < 1 ? 1 : worth < MOST ? (ptrdiff_t)worth : MOST;
+    const ptrdiff_t size = tiles / wanted + 1;
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        const ptrdiff_t own = jobs[i].q1 - jobs[i].q0, parts = (own + size - 1) / size;
+        for (ptrdiff_t part = 0; part < parts; part++) {
+            pieces[count] = jobs[i];
+            pieces[count].q0 = jobs[i].q0 + own * part / parts;
+            pieces[count++].q1 = jobs[i].q0 + own * (part + 1) / parts;
+        }
+    }
+    return count;
+}
+
+/* Block by block of visits: the jobs share their dz. First the thread's own tiles, then those that others have not begun
+ * yet; the visits of a tile go on where they ended. */
+static void FN(weight_gradient)(struct FN(worker) *w)
+{
+    struct FN(job) jobs[FN(max_jobs)], pieces[FR_PIECES];
+    const struct FN(sequence) *s = w->s;
+    const int n = FN(gradient_jobs)(s, jobs);
+    REAL *packed = (REAL *)(s->workspace + (size_t)(w->thread + 1) * s->workspace_size - FN(weight_gradient_bytes)(s));
+    const ptrdiff_t visits = s->visits.count, most = FN(visits_of_turn)(&s->l), turns = visits ? (visits + most - 1) / most : 1;
+    if (visits == 0 && s->back->accumulate) return; /* else zeros are handed over */
+    for (int k = 0; k < w->threads; k++) {
+        const int thread = (w->thread + k) % w->threads;
+        struct fr_tiles *tiles = &s->tiles[thread];
+        FN(deal_tiles)(jobs, n, thread, w->threads);
+        const int count = FN(cut_tiles)(s, jobs, n, w->threads, visits < most ? visits : most, pieces);
+        for (int64_t i; (i = atomic_fetch_add(&tiles->begun, 1)) < count * turns && !FN(stopped)(w);) {
+            const int64_t turn = i / count, v0 = turn * most;
+            _Atomic int64_t *done = &tiles->done[i % count];
+            fr_wait_for(s->watch, done, w->rank, turn);
+            FN(sum_visits)(w, &pieces[i % count], v0, visits - v0 < most ? visits - v0 : most, packed);
+            atomic_store(done, turn + 1);
+        }
+    }
 }

@@ -9,7 +9,15 @@ enum {
     FR_NEAR_BYTES = 1 << 20,  /* weights that may be hoped to stay in L2 from step to step */
     FR_FEW_FEATURES = 24,     /* so narrow an x is multiplied in every step and not once a chunk */
     FR_REACH_BYTES = 1 << 17, /* a left factor that stays in L2 while right factors go by */
+    FR_FEWEST_ROWS = 4,       /* of what one thread gives another: fewer don't fill the registers */
     FR_FAR_BYTES = 8 << 20,   /* weights that are too many for the share of L3 that one may hope for */
+};
+
+/* The tiles of weight gradients that one thread is to make, in pieces: how many were begun, by it or by others that had done
+ * theirs, and how many turns of each were done. See weight_gradient.h. */
+enum { FR_PIECES = 23 };
+struct fr_tiles {
+    _Atomic int64_t begun, done[FR_PIECES];
 };
 
 struct fr_tape {
@@ -38,6 +46,9 @@ struct FN(sequence) {
     struct fr_watch *watch;
     struct fr_tape *tape;      /* forward: what is to outlive the call */
     struct fr_meeting *meetings; /* [1 + teams]: of all threads, then of each team */
+    struct fr_pool *pool;      /* teams of one thread share out their rows anew */
+    struct fr_meeting *dx;     /* backward: pieces of dx that were begun */
+    struct fr_tiles *tiles;    /* [threads] backward */
     char *workspace;           /* [threads] of `workspace_size` */
     size_t workspace_size;
     REAL *d[FR_MAX_KEPT];      /* backward: gradients of the kept arrays, [B][ld] */
@@ -188,21 +199,56 @@ static inline ptrdiff_t FN(first_panel)(const struct FN(sequence) *s, int member
     return panel < panels ? panel : panels;
 }
 
+/* Takes the rows of a piece, and those of their visits that are in it. */
+static void FN(take_rows)(struct FN(worker) *w, struct fr_piece piece)
+{
+    const struct FN(sequence) *s = w->s;
+    w->row0 = piece.row0, w->row1 = piece.row1;
+    w->own0 = w->row0 + fr_share(w->row1 - w->row0, w->member, w->ways);
+    w->own1 = w->row0 + fr_share(w->row1 - w->row0, w->member + 1, w->ways);
+    w->list = s->lists + w->member * s->visits.count + s->visits.through[w->row0];
+    w->count = 0;
+    for (ptrdiff_t i = piece.from; i < piece.till; i++)
+        if (s->visits.of[i].row >= w->row0 && s->visits.of[i].row < w->row1) w->list[w->count++] = (int32_t)i;
+}
+
+/* Gives half of the worker's rows to a thread that waits for work, of the visits [j,end) that are left to do. 1: the list
+ * is a new one, of what the worker keeps. */
+static int FN(give_rows)(struct FN(worker) *w, ptrdiff_t j, ptrdiff_t end)
+{
+    const struct FN(layout) *l = &w->s->l;
+    const ptrdiff_t rows = w->row1 - w->row0, middle = w->row0 + (rows + 1) / 2;
+    const double left = 2.0 * (double)(end - j) * (double)l->depth * (double)(l->D + l->H);
+    if (w->ways > 1 || rows < 2 * FR_FEWEST_ROWS || left < FR_WORTH_THREADS || !fr_may_give(w->s->pool)) return 0;
+    const ptrdiff_t from = w->list[j], till = w->list[end - 1] + 1;
+    const struct fr_piece given = { middle, w->row1, from, till };
+    FN(take_rows)(w, (struct fr_piece){ w->row0, middle, from, till }); /* first: the other's list takes the rest of its place */
+    fr_give(w->s->pool, given);
+    return 1;
+}
+
+/* Is there more to do for a worker that has done its rows? Then it has taken them. It waits for as long as another may need
+ * for a step; one that needs longer has lost its core. */
+static int FN(receive_rows)(struct FN(worker) *w)
+{
+    const struct FN(layout) *l = &w->s->l;
+    const double slow = 1e10, step = 2.0 * (double)(w->s->q.B / w->threads + 1) * (double)l->depth * (double)(l->D + l->H) / slow;
+    struct fr_piece piece;
+    if (w->ways > 1 || !fr_receive(w->s->watch, w->s->pool, w->rank, 5e-4 + step, &piece)) return 0;
+    FN(take_rows)(w, piece);
+    return 1;
+}
+
 static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int rank, int thread, int threads)
 {
     const ptrdiff_t rows = FN(worker_rows)(s), B = s->q.B;
     *w = (struct FN(worker)){ .s = s, .rank = rank, .thread = thread, .threads = threads };
     w->ways = threads == s->threads ? s->ways : 1;
+    if (threads != s->threads) atomic_store(&s->pool->busy, threads);
     w->team = thread / w->ways, w->member = thread % w->ways;
     const int teams = threads / w->ways;
-    w->row0 = fr_first_row(&s->visits, B, w->team, teams);
-    w->row1 = fr_first_row(&s->visits, B, w->team + 1, teams);
-    w->own0 = w->row0 + fr_share(w->row1 - w->row0, w->member, w->ways);
-    w->own1 = w->row0 + fr_share(w->row1 - w->row0, w->member + 1, w->ways);
     w->panel0 = FN(first_panel)(s, w->member, w->ways);
     w->panel1 = FN(first_panel)(s, w->member + 1, w->ways);
-    w->count = s->visits.through[w->row1] - s->visits.through[w->row0];
-    w->list = s->lists + w->member * s->visits.count + s->visits.through[w->row0];
     const size_t tile = (size_t)rows * 4 * VW * sizeof(REAL), pointers = ((size_t)rows * 3 * sizeof(void *) + 63) / 64 * 64;
     char *at = s->workspace + (size_t)thread * s->workspace_size;
     const size_t step = ((size_t)B * sizeof(struct FN(row)) + 63) / 64 * 64;
@@ -214,8 +260,7 @@ static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int r
         at += (size_t)(s->l.panels * (rows * s->l.gates_row + 16)) * sizeof(REAL);
     }
     w->masked = (REAL *)at;
-    for (ptrdiff_t i = 0, n = 0; n < w->count; i++)
-        if (s->visits.of[i].row >= w->row0 && s->visits.of[i].row < w->row1) w->list[n++] = (int32_t)i;
+    FN(take_rows)(w, (struct fr_piece){ fr_first_row(&s->visits, B, w->team, teams), fr_first_row(&s->visits, B, w->team + 1, teams), 0, s->visits.count });
 }
 
 /* The members of a team wait for each other. */
