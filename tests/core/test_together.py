@@ -65,8 +65,11 @@ def pairs(rng, cell, batch, time, features, units, other):
 @pytest.mark.parametrize("isa", BUILDS)
 @pytest.mark.parametrize("dtype", ("float32", "float64"))
 @pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("shape", ((1, 40, 30, 130, 130), (9, 20, 31, 65, 33), (3, 1, 1, 1, 1)), ids=str)
+@pytest.mark.parametrize(
+    "shape", ((1, 40, 30, 130, 130), (9, 20, 31, 65, 33), (3, 1, 1, 1, 1), (33, 25, 24, 20, 168)), ids=str
+)
 def test_two_at_once_give_what_each_gives_alone(shape, cell, dtype, isa):
+    """Where one is done long before the other, its threads help with that."""
     rng = np.random.default_rng([21, *shape])
     for pair in pairs(rng, cell, *shape):
         cases = [case.astype(dtype) for case in pair]

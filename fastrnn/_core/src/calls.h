@@ -1,7 +1,8 @@
 /* calls.h - the calls of a forward and a backward pass: how many threads, in which teams, with which memory; included
  * once for float and once for double. What the threads then do is in sequence.h. */
 
-/* One or two calls that run at once, `each` threads to a call, or one after the other on one thread. */
+/* One or two calls that run at once, `each` threads to a call, or one after the other on one thread. A thread whose call is
+ * done comes to the other as a guest. */
 struct FN(region) {
     struct FN(sequence) *calls;
     int n, each;
@@ -11,8 +12,11 @@ struct FN(region) {
 static void FN(region_body)(void *argument, int thread, int threads)
 {
     struct FN(region) *r = argument;
-    if (threads == r->n * r->each) r->body(&r->calls[thread / r->each], thread, thread % r->each, r->each);
-    else if (thread == 0) /* the machine granted fewer */
+    if (threads == r->n * r->each) {
+        const int call = thread / r->each, number = thread % r->each;
+        r->body(&r->calls[call], thread, number, r->each);
+        if (r->n == 2) r->body(&r->calls[1 - call], thread, r->each + number, r->each);
+    } else if (thread == 0) /* the machine granted fewer */
         for (int i = 0; i < r->n; i++) r->body(&r->calls[i], 0, 0, 1);
 }
 
@@ -71,12 +75,13 @@ static void FN(sequence_start)(struct FN(sequence) *s, const struct fr_forward_c
     s->with_x = w->D <= FR_FEW_FEATURES && FN(same_gates)(s->l.cell) && !q->input_dropout && !q->recurrent_dropout;
 }
 
-/* Deals the work out to `threads` threads. */
-static void FN(sequence_deal)(struct FN(sequence) *s, struct fr_watch *watch, int threads)
+/* Deals the work out to `threads` threads and as many guests, or none. */
+static void FN(sequence_deal)(struct FN(sequence) *s, struct fr_watch *watch, int threads, int guests)
 {
     const ptrdiff_t row = s->l.panels * s->l.gates_row * (ptrdiff_t)sizeof(REAL);
     s->watch = watch;
     s->threads = threads;
+    s->guests = guests;
     s->ways = FN(ways)(s, threads);
     s->chunk = s->back ? FR_CHUNK_VISITS : s->ways * FR_CHUNK_BYTES / row;
     if (!s->back && s->l.D * s->l.depth * (ptrdiff_t)sizeof(REAL) > FR_FAR_BYTES && s->chunk < s->l.D / 2)
@@ -92,8 +97,9 @@ static char *FN(take_workspace)(struct FN(sequence) *s, size_t per_thread, size_
     const size_t shared = meetings + sizeof(struct fr_pool) + tiles;
     _Static_assert(sizeof(struct fr_pool) % 64 == 0 && sizeof(struct fr_tiles) % 64 == 0, "cache lines of their own");
     const size_t lists = ((size_t)s->ways * (size_t)s->visits.count * sizeof(int32_t) + 63) / 64 * 64;
+    const size_t workspace = (size_t)(s->threads + s->guests) * per_thread;
     s->workspace_size = per_thread;
-    char *at = fr_take(shared + (size_t)s->threads * per_thread + lists + extra);
+    char *at = fr_take(shared + workspace + lists + extra);
     if (!at) return NULL;
     memset(at, 0, shared);
     s->meetings = (struct fr_meeting *)at;
@@ -102,7 +108,7 @@ static char *FN(take_workspace)(struct FN(sequence) *s, size_t per_thread, size_
     s->tiles = (struct fr_tiles *)(s->pool + 1);
     s->workspace = at + shared;
     atomic_store(&s->pool->busy, s->threads);
-    s->lists = (int32_t *)(s->workspace + (size_t)s->threads * per_thread);
+    s->lists = (int32_t *)(s->workspace + workspace);
     return (char *)s->lists + lists;
 }
 
@@ -135,7 +141,7 @@ static int FN(forward)(const struct fr_forward_call *const *calls, int n)
     const int threads = FN(region_threads)(of, n, calls[0]->control.threads), each = threads == 1 ? 1 : threads / n;
     int status = FR_OK;
     for (int i = 0; i < n && status == FR_OK; i++) {
-        FN(sequence_deal)(&of[i], &watch, each);
+        FN(sequence_deal)(&of[i], &watch, each, n == 2 && threads > 1 ? each : 0);
         status = FN(forward_start)(&of[i]);
     }
     if (status == FR_OK) {
@@ -187,7 +193,7 @@ static int FN(backward)(const struct fr_backward_call *const *calls, int n)
     const int threads = FN(region_threads)(of, n, calls[0]->control.threads), each = threads == 1 ? 1 : threads / n;
     int status = FR_OK;
     for (int i = 0; i < n && status == FR_OK; i++) {
-        FN(sequence_deal)(&of[i], &watch, each);
+        FN(sequence_deal)(&of[i], &watch, each, n == 2 && threads > 1 ? each : 0);
         status = FN(backward_start)(&of[i], calls[i]->tape);
     }
     if (status == FR_OK) {

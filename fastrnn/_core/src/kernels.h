@@ -6,6 +6,7 @@
 #include "random.h"
 #include "loss.h"
 #include "gemm.h"
+#include "nonzeros.h"
 #include "product.h"
 #include "pack.h"
 #include "worker.h"

@@ -73,10 +73,15 @@ static void FN(project_inputs)(struct FN(worker) *w, ptrdiff_t j0, ptrdiff_t j1)
             FN(times)(w->masked + i * l->D, w->a[i], mask, l->D);
             w->a[i] = w->masked + i * l->D;
         }
+        struct FN(nonzero) *found = (struct FN(nonzero) *)w->tile;
+        const ptrdiff_t place = FN(worker_rows)(s) * 4 * VW * (ptrdiff_t)sizeof(REAL) / (ptrdiff_t)sizeof *found;
+        const ptrdiff_t count = FN(find_nonzeros)(w->a, n, 0, l->D, found, place);
         for (ptrdiff_t p = w->panel0; p < w->panel1 && !FN(stopped)(w); p++) {
             const struct FN(factor) f = FN(panel_factor)(l, s->w->w, l->D, p, first);
             const REAL *bias = (const REAL *)s->w->bias + p * l->gates_row + to;
-            FN(multiply_rows)(gates * FN(vectors)(l, p), n, w->a, 0, w->c, p * s->gates_panel + to, &f, bias);
+            const int nv = gates * FN(vectors)(l, p);
+            if (count >= 0) FN(multiply_nonzeros)(nv, n, found, count, w->c, p * s->gates_panel + to, &f, bias);
+            else FN(multiply_rows)(nv, n, w->a, 0, w->c, p * s->gates_panel + to, &f, bias);
         }
     }
     /* slots that x does not reach start with their bias alone */
@@ -368,8 +373,12 @@ static void FN(backward_body)(struct FN(sequence) *s, int rank, int thread, int 
         }
     do FN(backward_rows)(&w, unit0, unit1);
     while (FN(receive_rows)(&w));
-    fr_meet(s->watch, &s->meetings[0], rank, threads, 1); /* dz of all visits is there */
-    if (q->dx) FN(make_dx)(&w);
-    if (q->dkernel) FN(weight_gradient)(&w);
+    /* then dz of all visits is there; a guest does not wait for it: who needs long may need the guest's core */
+    if (w.ways > 1) fr_meet(s->watch, &s->meetings[0], rank, threads, 1);
+    else if (thread < threads) fr_wait_for_all(s->watch, s->pool, rank);
+    if (thread < threads || fr_all_done(s->pool)) {
+        if (q->dx) FN(make_dx)(&w);
+        if (q->dkernel) FN(weight_gradient)(&w);
+    }
     fr_flush_denormals_restore(saved);
 }

@@ -113,11 +113,13 @@ void fr_give(struct fr_pool *pool, struct fr_piece piece)
     atomic_store(&pool->place, FULL);
 }
 
-int fr_receive(struct fr_watch *w, struct fr_pool *pool, int thread, double patience, struct fr_piece *piece)
+int fr_all_done(struct fr_pool *pool) { return atomic_load(&pool->busy) == 0; }
+
+int fr_receive(struct fr_watch *w, struct fr_pool *pool, int thread, int was_busy, double patience, struct fr_piece *piece)
 {
     const double start = seconds();
     atomic_fetch_add(&pool->waiting, 1);
-    atomic_fetch_sub(&pool->busy, 1);
+    if (was_busy) atomic_fetch_sub(&pool->busy, 1);
     for (int looks = 0;; looks++) {
         int full = FULL;
         if (atomic_load_explicit(&pool->place, memory_order_relaxed) == FULL && atomic_compare_exchange_strong(&pool->place, &full, EMPTYING)) {
@@ -125,12 +127,20 @@ int fr_receive(struct fr_watch *w, struct fr_pool *pool, int thread, double pati
             atomic_store(&pool->place, EMPTY);
             return 1;
         }
-        if (atomic_load(&pool->busy) == 0) return 0;
+        if (fr_all_done(pool)) return 0;
         if (looks % 64 == 63) {
             if (fr_stopped(w, thread)) return 0;
             if (seconds() - start > patience && one_less(pool)) return 0;
         }
         rest(0);
+    }
+}
+
+void fr_wait_for_all(struct fr_watch *w, struct fr_pool *pool, int thread)
+{
+    for (int looks = 0; !fr_all_done(pool); looks++) {
+        if (looks >= SPINS && fr_stopped(w, thread)) return;
+        rest(looks);
     }
 }
 

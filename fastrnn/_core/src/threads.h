@@ -54,9 +54,13 @@ struct fr_pool {
 int fr_may_give(struct fr_pool *);
 void fr_give(struct fr_pool *, struct fr_piece);
 
-/* For a thread whose piece is done: waits for another one, at work on its core, for so many seconds. 0: none came, all are
- * done, or the call is stopped. */
-int fr_receive(struct fr_watch *, struct fr_pool *, int thread, double patience, struct fr_piece *);
+/* For a thread without a piece: waits for one, at work on its core, for so many seconds. 0: none came, all are done, or the
+ * call is stopped. was_busy: it has done a piece of this pool. */
+int fr_receive(struct fr_watch *, struct fr_pool *, int thread, int was_busy, double patience, struct fr_piece *);
+
+/* Is no piece in work any more? What the others wrote, all see then. The second waits for it. */
+int fr_all_done(struct fr_pool *);
+void fr_wait_for_all(struct fr_watch *, struct fr_pool *, int thread);
 
 /* First of the items that belong to `thread` when `n` items are dealt out evenly; thread + 1 gives the end. */
 static inline ptrdiff_t fr_share(ptrdiff_t n, int thread, int threads) { return n / threads * thread + n % threads * thread / threads; }

@@ -15,6 +15,7 @@ struct FN(job) {
     int first, gates, slot; /* slot: of gate `first` */
     int mr;                 /* rows of a tile */
     int ones;               /* is there a bias row? */
+    int weight;             /* of a tile, where tiles are shared out */
     int once;               /* do all visits make one turn? every tile is then made in one place, which stays in L1 */
     enum fr_operand operand;
     ptrdiff_t M, tiles, size;
@@ -34,6 +35,18 @@ enum { FN(few_visits) = 128, FN(many_visits) = 384 };
 static inline ptrdiff_t FN(visits_of_turn)(const struct FN(layout) *l)
 {
     return FN(few_visits) * l->panels * l->gates_row * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES / 2 ? FN(many_visits) : FN(few_visits);
+}
+
+/* Is x mostly zeros in some of the visits? */
+static int FN(x_seems_sparse)(const struct FN(sequence) *s)
+{
+    enum { SOME = 8 };
+    const REAL *rows[SOME];
+    struct FN(nonzero) found[4 * SOME];
+    const ptrdiff_t n = s->visits.count < SOME ? s->visits.count : SOME;
+    for (ptrdiff_t i = 0; i < n; i++) rows[i] = (const REAL *)s->q.x + s->visits.of[i * s->visits.count / n].x * s->l.D;
+    const ptrdiff_t count = FN(find_nonzeros)(rows, n, 0, s->l.D, found, 4 * SOME);
+    return count >= 0 && count * FN(sparse_from) <= n * s->l.D;
 }
 
 static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
@@ -60,6 +73,7 @@ static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
             if (bias && stage < 0) job->bias = bias;
             if (bias && stage >= 0 && c->bias_rows == 2) job->bias = bias + c->G * l->H;
             job->ones = job->bias != NULL;
+            job->weight = job->gates * (job->operand == FROM_X && !mask && FN(x_seems_sparse)(s) ? 1 : FN(sparse_from));
             job->mr = FN(outer_tile_rows)[job->gates * c->wide];
             job->tiles = (job->M + job->ones + job->mr - 1) / job->mr;
             job->once = s->visits.count <= FN(visits_of_turn)(l);
@@ -110,6 +124,30 @@ static void FN(hand_over)(const struct FN(sequence) *s, const struct FN(job) *jo
     }
 }
 
+/* As sum_visits below, if what the visits' rows of x hold is mostly zeros; else 0. The list of the rest needs less than half of
+ * the place that packed tiles would. */
+static int FN(sum_nonzeros)(struct FN(worker) *w, const struct FN(job) *job, ptrdiff_t v0, ptrdiff_t K, const REAL *const *row, REAL *place)
+{
+    const struct FN(sequence) *s = w->s;
+    const struct FN(layout) *l = &s->l;
+    const ptrdiff_t m0 = job->q0 * job->mr, m1 = job->q1 * job->mr, end = m1 < job->M ? m1 : job->M;
+    const ptrdiff_t width = job->gates * l->unit_step, column = job->slot * l->unit_step;
+    struct FN(nonzero) *found = (struct FN(nonzero) *)place;
+    const ptrdiff_t count = m0 < end ? FN(find_nonzeros)(row, K, m0, end, found, FN(most_nonzeros)(K, end - m0)) : -1;
+    if (count < 0) return 0;
+    for (ptrdiff_t p = 0; p < l->panels; p++) {
+        const REAL *dz = s->gates + p * s->gates_panel + v0 * l->gates_row + column;
+        REAL *sums = job->sums + ((job->once ? 0 : p * job->tiles * job->mr) + m0) * width;
+        const int nv = job->gates * FN(vectors)(l, p);
+        if (v0 == 0) memset(sums, 0, (size_t)((m1 - m0) * width) * sizeof *sums);
+        FN(add_nonzeros)(nv, found, count, dz, l->gates_row, sums - m0 * width, width);
+        if (m1 > job->M && job->ones) FN(add_rows)(nv, dz, l->gates_row, K, sums + (job->M - m0) * width);
+        if (v0 + K < s->visits.count) continue;
+        for (ptrdiff_t q = job->q0; q < job->q1; q++) FN(hand_over)(s, job, p, q, sums + (q - job->q0) * job->mr * width);
+    }
+    return 1;
+}
+
 /* The sums of a job's tiles (+)= visits [v0, v0 + K), which are handed over after the last ones. */
 static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrdiff_t v0, ptrdiff_t K, REAL *packed)
 {
@@ -124,6 +162,7 @@ static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrd
                                              : s->kept[l->cell->kept - 1] + v->after * s->ld;
         factor[k] = FN(mask_row)(job->mask, job->group, s->q.B, v->row, job->M);
     }
+    if (job->operand == FROM_X && !job->mask && FN(sum_nonzeros)(w, job, v0, K, row, packed)) return;
     FN(pack_columns)(job->mr, packed, tile, job->q0, job->q1, row, job->mask ? factor : NULL, K, job->M, job->ones);
     const int last = v0 + K == s->visits.count;
     for (ptrdiff_t p = 0; p < l->panels; p++) {
@@ -136,24 +175,24 @@ static void FN(sum_visits)(struct FN(worker) *w, const struct FN(job) *job, ptrd
     }
 }
 
-/* Sets which of all jobs' tiles are a thread's: each weighs as much as it has gates. */
+/* Sets which of all jobs' tiles are a thread's: by weight. */
 static void FN(deal_tiles)(struct FN(job) *jobs, int n, int thread, int threads)
 {
     ptrdiff_t weight = 0;
-    for (int i = 0; i < n; i++) weight += jobs[i].tiles * jobs[i].gates;
+    for (int i = 0; i < n; i++) weight += jobs[i].tiles * jobs[i].weight;
     const ptrdiff_t from = fr_share(weight, thread, threads), till = fr_share(weight, thread + 1, threads);
     for (ptrdiff_t i = 0, at = 0; i < n; i++) {
-        const ptrdiff_t gates = jobs[i].gates, tiles = jobs[i].tiles;
-        ptrdiff_t q0 = (from - at + gates - 1) / gates, q1 = (till - at + gates - 1) / gates;
+        const ptrdiff_t each = jobs[i].weight, tiles = jobs[i].tiles;
+        ptrdiff_t q0 = (from - at + each - 1) / each, q1 = (till - at + each - 1) / each;
         q0 = from <= at ? 0 : q0 < tiles ? q0 : tiles;
         q1 = till <= at ? 0 : q1 < tiles ? q1 : tiles;
         jobs[i].q0 = q0, jobs[i].q1 = q1;
-        at += tiles * gates;
+        at += tiles * each;
     }
 }
 
 /* Cuts a thread's tiles into pieces of one job each, big enough that it is worth while to take one from another thread. */
-static int FN(cut_tiles)(const struct FN(sequence) *s, const struct FN(job) *jobs, int n, int threads, ptrdiff_t visits, struct FN(job) *pieces)
+static int FN(cut_tiles)(const struct FN(sequence) *s, const struct FN(job) *jobs, int n, ptrdiff_t visits, struct FN(job) *pieces)
 {
     enum { MOST = FR_PIECES - FN(max_jobs) };
     ptrdiff_t tiles = 0, cells = 0;
@@ -161,8 +200,8 @@ static int FN(cut_tiles)(const struct FN(sequence) *s, const struct FN(job) *job
         tiles += jobs[i].q1 - jobs[i].q0;
         cells += (jobs[i].q1 - jobs[i].q0) * jobs[i].mr * jobs[i].gates;
     }
-    const double worth = 2.0 * (double)(cells * visits) * (double)(s->l.panels * s->l.unit_step) / FR_WORTH_THREADS * 2;
-    const ptrdiff_t wanted = threads == 1 || worth < 1 ? 1 : worth < MOST ? (ptrdiff_t)worth : MOST;
+    const double worth = 2.0 * (double)(cells * visits) * (double)(s->l.panels * s->l.unit_step) / FR_WORTH_THREADS / 2;
+    const ptrdiff_t wanted = s->threads + s->guests == 1 || worth < 1 ? 1 : worth < MOST ? (ptrdiff_t)worth : MOST;
     const ptrdiff_t size = tiles / wanted + 1;
     int count = 0;
     for (int i = 0; i < n; i++) {
@@ -190,7 +229,7 @@ static void FN(weight_gradient)(struct FN(worker) *w)
         const int thread = (w->thread + k) % w->threads;
         struct fr_tiles *tiles = &s->tiles[thread];
         FN(deal_tiles)(jobs, n, thread, w->threads);
-        const int count = FN(cut_tiles)(s, jobs, n, w->threads, visits < most ? visits : most, pieces);
+        const int count = FN(cut_tiles)(s, jobs, n, visits < most ? visits : most, pieces);
         for (int64_t i; (i = atomic_fetch_add(&tiles->begun, 1)) < count * turns && !FN(stopped)(w);) {
             const int64_t turn = i / count, v0 = turn * most;
             _Atomic int64_t *done = &tiles->done[i % count];

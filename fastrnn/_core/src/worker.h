@@ -43,13 +43,14 @@ struct FN(sequence) {
     int record;
     int with_x;                /* does a step's product begin with that of x? */
     int threads, ways;         /* of this call; of one team */
+    int guests;                /* threads of another call that come when they have done theirs */
     struct fr_watch *watch;
     struct fr_tape *tape;      /* forward: what is to outlive the call */
     struct fr_meeting *meetings; /* [1 + teams]: of all threads, then of each team */
     struct fr_pool *pool;      /* teams of one thread share out their rows anew */
     struct fr_meeting *dx;     /* backward: pieces of dx that were begun */
     struct fr_tiles *tiles;    /* [threads] backward */
-    char *workspace;           /* [threads] of `workspace_size` */
+    char *workspace;           /* [threads + guests] of `workspace_size` */
     size_t workspace_size;
     REAL *d[FR_MAX_KEPT];      /* backward: gradients of the kept arrays, [B][ld] */
     REAL *dweights;            /* backward: gradients of the weights, panel by panel; see weight_gradient.h */
@@ -57,12 +58,14 @@ struct FN(sequence) {
 };
 
 /* One thread. The threads of a call stand in teams of `ways`: a team takes some rows of the batch through all of time,
- * its members share out the units and meet after every step. A team of one never meets anyone. */
+ * its members share out the units and meet after every step. A team of one never meets anyone; its rows may change hands.
+ * Numbers from `threads` on are guests', who have only the rows that they are given. */
 struct FN(worker) {
     struct FN(sequence) *s;
     int thread, threads;       /* of this call */
     int rank;                  /* in the region, which may hold two calls: 0 is the caller's own thread */
     int team, member, ways;
+    int busy;                  /* has it rows to do, or has it done them? */
     int64_t met;               /* how often the team has met */
     ptrdiff_t row0, row1, count; /* rows and visits of the team */
     ptrdiff_t own0, own1;      /* the rows whose ends are this member's */
@@ -203,6 +206,7 @@ static inline ptrdiff_t FN(first_panel)(const struct FN(sequence) *s, int member
 static void FN(take_rows)(struct FN(worker) *w, struct fr_piece piece)
 {
     const struct FN(sequence) *s = w->s;
+    w->busy = 1;
     w->row0 = piece.row0, w->row1 = piece.row1;
     w->own0 = w->row0 + fr_share(w->row1 - w->row0, w->member, w->ways);
     w->own1 = w->row0 + fr_share(w->row1 - w->row0, w->member + 1, w->ways);
@@ -219,7 +223,7 @@ static int FN(give_rows)(struct FN(worker) *w, ptrdiff_t j, ptrdiff_t end)
     const struct FN(layout) *l = &w->s->l;
     const ptrdiff_t rows = w->row1 - w->row0, middle = w->row0 + (rows + 1) / 2;
     const double left = 2.0 * (double)(end - j) * (double)l->depth * (double)(l->D + l->H);
-    if (w->ways > 1 || rows < 2 * FR_FEWEST_ROWS || left < FR_WORTH_THREADS || !fr_may_give(w->s->pool)) return 0;
+    if (w->s->ways > 1 || rows < 2 * FR_FEWEST_ROWS || left < FR_WORTH_THREADS || !fr_may_give(w->s->pool)) return 0;
     const ptrdiff_t from = w->list[j], till = w->list[end - 1] + 1;
     const struct fr_piece given = { middle, w->row1, from, till };
     FN(take_rows)(w, (struct fr_piece){ w->row0, middle, from, till }); /* first: the other's list takes the rest of its place */
@@ -234,7 +238,7 @@ static int FN(receive_rows)(struct FN(worker) *w)
     const struct FN(layout) *l = &w->s->l;
     const double slow = 1e10, step = 2.0 * (double)(w->s->q.B / w->threads + 1) * (double)l->depth * (double)(l->D + l->H) / slow;
     struct fr_piece piece;
-    if (w->ways > 1 || !fr_receive(w->s->watch, w->s->pool, w->rank, 5e-4 + step, &piece)) return 0;
+    if (w->s->ways > 1 || !fr_receive(w->s->watch, w->s->pool, w->rank, w->busy, 5e-4 + step, &piece)) return 0;
     FN(take_rows)(w, piece);
     return 1;
 }
@@ -243,7 +247,7 @@ static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int r
 {
     const ptrdiff_t rows = FN(worker_rows)(s), B = s->q.B;
     *w = (struct FN(worker)){ .s = s, .rank = rank, .thread = thread, .threads = threads };
-    w->ways = threads == s->threads ? s->ways : 1;
+    w->ways = threads == s->threads && thread < threads ? s->ways : 1;
     if (threads != s->threads) atomic_store(&s->pool->busy, threads);
     w->team = thread / w->ways, w->member = thread % w->ways;
     const int teams = threads / w->ways;
@@ -260,7 +264,7 @@ static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int r
         at += (size_t)(s->l.panels * (rows * s->l.gates_row + 16)) * sizeof(REAL);
     }
     w->masked = (REAL *)at;
-    FN(take_rows)(w, (struct fr_piece){ fr_first_row(&s->visits, B, w->team, teams), fr_first_row(&s->visits, B, w->team + 1, teams), 0, s->visits.count });
+    if (thread < threads) FN(take_rows)(w, (struct fr_piece){ fr_first_row(&s->visits, B, w->team, teams), fr_first_row(&s->visits, B, w->team + 1, teams), 0, s->visits.count });
 }
 
 /* The members of a team wait for each other. */
