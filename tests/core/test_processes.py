@@ -6,23 +6,35 @@ import os
 import textwrap
 
 import pytest
-from fresh_python import run
+from fresh_python import run, start
 
 SETUP = """
 import os, signal, sys, threading, time
 import numpy as np
 from fastrnn._core import kernels
 
-def compute(cell="lstm", threads=2, units=48):
+def compute(cell="lstm", threads=2, units=48, batch=16):
     rng = np.random.default_rng(0)
     gates = len(kernels.cells[cell].gates)
     weights = rng.normal(size=(20, gates * units)) / 9, rng.normal(size=(units, gates * units)) / 9
     packed = kernels.pack(cell, *weights, backward=True)
-    sequence, _, last, tape = kernels.forward(packed, rng.normal(size=(16, 30, 20)), record=True, threads=threads)
+    sequence, _, last, tape = kernels.forward(packed, rng.normal(size=(batch, 30, 20)), record=True, threads=threads)
     into = [np.zeros_like(w) for w in weights]
     dx, _ = kernels.backward(packed, tape, sequence, dkernel=into[0], drecurrent_kernel=into[1], threads=threads)
     out = kernels.product(rng.normal(size=(300, 200)), rng.normal(size=(200, 100)), threads=threads)
     return b"".join(a.tobytes() for a in (sequence, last, dx, *into, out))
+
+def compute_both(threads):
+    rng = np.random.default_rng(1)
+    calls = []
+    for backwards in (False, True):
+        weights = rng.normal(size=(20, 256)) / 9, rng.normal(size=(64, 256)) / 9
+        packed = kernels.pack("lstm", *weights, backward=True)
+        calls.append(kernels.Forward(packed, rng.normal(size=(24, 30, 20)), go_backwards=backwards, record=True))
+    kernels.run_forward(*calls, threads=threads)
+    backs = [kernels.Backward(call.packed, call.tape, call.sequence) for call in calls]
+    kernels.run_backward(*backs, threads=threads)
+    return b"".join(a.tobytes() for call, back in zip(calls, backs) for a in (call.sequence, back.dx))
 """
 
 
@@ -30,12 +42,25 @@ def run_after_setup(script: str, timeout: float = 60) -> str:
     return run(SETUP + textwrap.dedent(script), timeout)
 
 
+@pytest.mark.parametrize("limit", ("1", "2", "3"))
+def test_fewer_threads_than_were_asked_for_compute_the_same_bits(limit):
+    """Of a batch that is shared out by rows, of one row whose units are shared out, and of two cells at once."""
+    script = """
+        signal.alarm(60)
+        for batch, units in ((16, 48), (1, 300), (3, 256)):
+            assert compute(threads=4, batch=batch, units=units) == compute(threads=1, batch=batch, units=units)
+        assert compute_both(threads=4) == compute_both(threads=1)
+    """
+    done = start(SETUP + textwrap.dedent(script), OMP_THREAD_LIMIT=limit)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("load", (0, 2))
 def test_a_forked_child_computes_the_same_bits(load):
     """Also a child of a child, and when other threads of the parent are in the middle of a kernel."""
     out = run_after_setup(f"""
-        expected = compute()
+        expected, one_row = compute(), compute(batch=1, units=300)
         stop = threading.Event()
 
         def work():
@@ -49,6 +74,7 @@ def test_a_forked_child_computes_the_same_bits(load):
         def child(depth):
             signal.alarm(20)
             same = all(compute(threads=n) == expected for n in (2, 1, 3))
+            same = same and compute(threads=2, batch=1, units=300) == one_row
             if depth:
                 pid = os.fork()
                 if pid == 0:

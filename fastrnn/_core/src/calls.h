@@ -2,7 +2,7 @@
  * once for float and once for double. What the threads then do is in sequence.h. */
 
 /* One or two calls that run at once, `each` threads to a call, or one after the other on one thread. A thread whose call is
- * done comes to the other as a guest. */
+ * done comes to the other as a guest, unless threads share units there. */
 struct FN(region) {
     struct FN(sequence) *calls;
     int n, each;
@@ -15,7 +15,7 @@ static void FN(region_body)(void *argument, int thread, int threads)
     if (threads == r->n * r->each) {
         const int call = thread / r->each, number = thread % r->each;
         r->body(&r->calls[call], thread, number, r->each);
-        if (r->n == 2) r->body(&r->calls[1 - call], thread, r->each + number, r->each);
+        if (r->n == 2 && r->calls[1 - call].guests) r->body(&r->calls[1 - call], thread, r->each + number, r->each);
     } else if (thread == 0) /* the machine granted fewer */
         for (int i = 0; i < r->n; i++) r->body(&r->calls[i], 0, 0, 1);
 }
@@ -75,14 +75,14 @@ static void FN(sequence_start)(struct FN(sequence) *s, const struct fr_forward_c
     s->with_x = w->D <= FR_FEW_FEATURES && FN(same_gates)(s->l.cell) && !q->input_dropout && !q->recurrent_dropout;
 }
 
-/* Deals the work out to `threads` threads and as many guests, or none. */
+/* Deals the work out to `threads` threads, and guests who may come. */
 static void FN(sequence_deal)(struct FN(sequence) *s, struct fr_watch *watch, int threads, int guests)
 {
     const ptrdiff_t row = s->l.panels * s->l.gates_row * (ptrdiff_t)sizeof(REAL);
     s->watch = watch;
     s->threads = threads;
-    s->guests = guests;
     s->ways = FN(ways)(s, threads);
+    s->guests = s->ways == 1 ? guests : 0;
     s->chunk = s->back ? FR_CHUNK_VISITS : s->ways * FR_CHUNK_BYTES / row;
     if (!s->back && s->l.D * s->l.depth * (ptrdiff_t)sizeof(REAL) > FR_FAR_BYTES && s->chunk < s->l.D / 2)
         s->chunk = s->l.D / 2; /* so many rows for every reading of W: what they move is as much again as W is */
@@ -171,6 +171,7 @@ static int FN(backward_start)(struct FN(sequence) *s, const struct fr_tape *tape
     s->gates_panel = tape->gates_panel;
     s->ld = tape->ld;
     for (int k = 0; k < FR_MAX_KEPT; k++) s->kept[k] = tape->kept[k];
+    s->x_is_sparse = FN(x_seems_sparse)(s);
     const size_t d = (size_t)(s->l.cell->kept * s->q.B * s->ld);
     const size_t gradients = s->back->dkernel ? (size_t)FN(weight_gradient_size)(s) : 0;
     REAL *at = (REAL *)FN(take_workspace)(s, FN(worker_bytes)(s) + FN(weight_gradient_bytes)(s), (d + gradients) * sizeof(REAL));

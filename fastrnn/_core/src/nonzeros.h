@@ -2,8 +2,8 @@
  * once for double.
  *
  * A multiply-add with zero changes no chain, so what is made of the other numbers alone, in the same order, has the bits of
- * the whole product (but for the sign of a zero, and where a weight is not finite). So whoever makes a part of a product
- * may look at its own rows and choose. */
+ * the whole product, but for the sign of a zero, if all numbers of the other factor are finite. So whoever makes a part of a
+ * product may look at its own rows and choose. */
 
 /* One number of a left factor: its row, its place there. In the order of the rows, then of k. */
 struct FN(nonzero) {
@@ -18,7 +18,7 @@ enum { FN(sparse_from) = 8, FN(slack_rows) = 8 };
 static inline ptrdiff_t FN(most_nonzeros)(ptrdiff_t n, ptrdiff_t width) { return (n + FN(slack_rows)) * width / FN(sparse_from); }
 
 /* Lists what is not zero in columns [k0,k1) of n rows. Gives its number; -1: it is more than `most`, or so much that the whole
- * product is faster. In rows without zeros that is seen from the first. */
+ * product is faster. In rows without zeros that is seen from one or two. */
 static ptrdiff_t FN(find_nonzeros)(const REAL *const *rows, ptrdiff_t n, ptrdiff_t k0, ptrdiff_t k1, struct FN(nonzero) *found, ptrdiff_t most)
 {
     ptrdiff_t count = 0;

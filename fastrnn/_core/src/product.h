@@ -137,7 +137,7 @@ static void FN(product_body)(void *argument, int thread, int threads)
     const ptrdiff_t most = q->transpose_a ? FN(outer_rows) : FN(product_rows);
     REAL *scratch = run->scratch + thread * run->scratch_size;
     unsigned saved = fr_flush_denormals_on();
-    for (int share; (share = atomic_fetch_add(&run->begun, 1)) < run->shares;) {
+    for (int share; (share = atomic_fetch_add(&run->begun, 1)) < run->shares && !fr_stopped(&run->watch, thread);) {
         ptrdiff_t p0 = 0, p1 = panels, r0 = 0, r1 = q->M;
         if (run->by_panels) { p0 = fr_share(panels, share, run->shares); p1 = fr_share(panels, share + 1, run->shares); }
         else { r0 = fr_share(q->M, share, run->shares); r1 = fr_share(q->M, share + 1, run->shares); }
@@ -158,7 +158,8 @@ static int FN(product)(const struct fr_product_call *q)
     int threads = flops < FR_WORTH_THREADS ? 1 : q->control.threads;
     run.by_panels = panels >= 8 * threads || q->M < 8 * threads;
     /* Each thread one share, or up to four, where what a share packs for itself is still little work. */
-    const ptrdiff_t large = run.by_panels ? panels / FN(share_panels) : q->M / FN(product_rows), each = large / threads;
+    const ptrdiff_t rows = q->transpose_a ? FN(outer_rows) : FN(product_rows);
+    const ptrdiff_t large = run.by_panels ? panels / FN(share_panels) : q->M / rows, each = large / threads;
     run.shares = threads == 1 ? 1 : threads * (int)(each < 1 ? 1 : each > 4 ? 4 : each);
     run.scratch_size = q->transpose_a ? (FN(outer_k) + FN(outer_rows)) * FN(panel) + (FN(outer_rows) + 8) * (FN(outer_k) + 16)
                                       : (FN(product_k) + FN(product_rows)) * FN(panel);

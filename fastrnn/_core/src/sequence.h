@@ -170,6 +170,10 @@ static void FN(forward_rows)(struct FN(worker) *w)
 {
     struct FN(sequence) *s = w->s;
     for (ptrdiff_t j = 0; j < w->count && !FN(stopped)(w);) {
+        if (FN(give_rows)(w, j, w->count)) {
+            j = 0;
+            continue;
+        }
         ptrdiff_t chunk_end = FN(step_end)(w, j);
         for (ptrdiff_t next; chunk_end < w->count && (next = FN(step_end)(w, chunk_end)) - j <= s->chunk;) chunk_end = next;
         w->chunk0 = j;

@@ -324,7 +324,9 @@ ALWAYS_INLINE FN(vec) FN(vsqrt)(FN(vec) a)
 /* Whether any lane of a mask is set. */
 ALWAYS_INLINE int FN(any)(FN(ivec) mask)
 {
-#if defined(FASTRNN_AVX2)
+#if defined(FASTRNN_AVX512)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(FASTRNN_AVX2)
     return !_mm256_testz_si256((__m256i)mask, (__m256i)mask);
 #elif defined(__SSE2__) && VECTOR_BYTES == 16
     return _mm_movemask_epi8((__m128i)mask) != 0;

@@ -130,7 +130,8 @@ int fr_receive(struct fr_watch *w, struct fr_pool *pool, int thread, int was_bus
         if (fr_all_done(pool)) return 0;
         if (looks % 64 == 63) {
             if (fr_stopped(w, thread)) return 0;
-            if (seconds() - start > patience && one_less(pool)) return 0;
+            const double waited = seconds() - start;
+            if ((waited >= patience || waited < 0) && one_less(pool)) return 0;
         }
         rest(0);
     }

@@ -47,7 +47,7 @@ struct fr_piece {
 struct fr_pool {
     struct fr_piece piece;
     atomic_int busy, waiting, place; /* place: is a piece being handed over? */
-    char line[20];
+    char line[64 - sizeof(struct fr_piece) - 3 * sizeof(atomic_int)];
 };
 
 /* Does anyone wait for work, and is it for the caller to give it? Then it must call fr_give. */

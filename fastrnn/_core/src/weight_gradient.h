@@ -16,7 +16,7 @@ struct FN(job) {
     int mr;                 /* rows of a tile */
     int ones;               /* is there a bias row? */
     int weight;             /* of a tile, where tiles are shared out */
-    int once;               /* do all visits make one turn? every tile is then made in one place, which stays in L1 */
+    int once;               /* do all visits make one turn? one panel's tiles then have places, and those of a piece one, which stays in L1 */
     enum fr_operand operand;
     ptrdiff_t M, tiles, size;
     const void *mask;       /* dropout mask of the left factor, its group and row width */
@@ -37,15 +37,15 @@ static inline ptrdiff_t FN(visits_of_turn)(const struct FN(layout) *l)
     return FN(few_visits) * l->panels * l->gates_row * (ptrdiff_t)sizeof(REAL) > FR_NEAR_BYTES / 2 ? FN(many_visits) : FN(few_visits);
 }
 
-/* Is x mostly zeros in some of the visits? */
+/* Is x mostly zeros in some of the visits? It is asked once a call: all threads must deal tiles out alike. */
 static int FN(x_seems_sparse)(const struct FN(sequence) *s)
 {
     enum { SOME = 8 };
     const REAL *rows[SOME];
-    struct FN(nonzero) found[4 * SOME];
+    struct FN(nonzero) found[16 * SOME];
     const ptrdiff_t n = s->visits.count < SOME ? s->visits.count : SOME;
     for (ptrdiff_t i = 0; i < n; i++) rows[i] = (const REAL *)s->q.x + s->visits.of[i * s->visits.count / n].x * s->l.D;
-    const ptrdiff_t count = FN(find_nonzeros)(rows, n, 0, s->l.D, found, 4 * SOME);
+    const ptrdiff_t count = FN(find_nonzeros)(rows, n, 0, s->l.D, found, 16 * SOME);
     return count >= 0 && count * FN(sparse_from) <= n * s->l.D;
 }
 
@@ -73,7 +73,7 @@ static int FN(gradient_jobs)(const struct FN(sequence) *s, struct FN(job) *jobs)
             if (bias && stage < 0) job->bias = bias;
             if (bias && stage >= 0 && c->bias_rows == 2) job->bias = bias + c->G * l->H;
             job->ones = job->bias != NULL;
-            job->weight = job->gates * (job->operand == FROM_X && !mask && FN(x_seems_sparse)(s) ? 1 : FN(sparse_from));
+            job->weight = job->gates * (job->operand == FROM_X && !mask && s->x_is_sparse ? 1 : FN(sparse_from));
             job->mr = FN(outer_tile_rows)[job->gates * c->wide];
             job->tiles = (job->M + job->ones + job->mr - 1) / job->mr;
             job->once = s->visits.count <= FN(visits_of_turn)(l);
@@ -195,17 +195,18 @@ static void FN(deal_tiles)(struct FN(job) *jobs, int n, int thread, int threads)
 static int FN(cut_tiles)(const struct FN(sequence) *s, const struct FN(job) *jobs, int n, ptrdiff_t visits, struct FN(job) *pieces)
 {
     enum { MOST = FR_PIECES - FN(max_jobs) };
-    ptrdiff_t tiles = 0, cells = 0;
+    ptrdiff_t weight = 0, mr = 1;
     for (int i = 0; i < n; i++) {
-        tiles += jobs[i].q1 - jobs[i].q0;
-        cells += (jobs[i].q1 - jobs[i].q0) * jobs[i].mr * jobs[i].gates;
+        weight += (jobs[i].q1 - jobs[i].q0) * jobs[i].weight;
+        mr = jobs[i].mr > mr ? jobs[i].mr : mr;
     }
-    const double worth = 2.0 * (double)(cells * visits) * (double)(s->l.panels * s->l.unit_step) / FR_WORTH_THREADS / 2;
+    const double flops = 2.0 * (double)(weight * mr * visits) / FN(sparse_from) * (double)(s->l.panels * s->l.unit_step);
+    const double worth = flops / (2 * FR_WORTH_THREADS);
     const ptrdiff_t wanted = s->threads + s->guests == 1 || worth < 1 ? 1 : worth < MOST ? (ptrdiff_t)worth : MOST;
-    const ptrdiff_t size = tiles / wanted + 1;
+    const ptrdiff_t size = weight / wanted + 1;
     int count = 0;
     for (int i = 0; i < n; i++) {
-        const ptrdiff_t own = jobs[i].q1 - jobs[i].q0, parts = (own + size - 1) / size;
+        const ptrdiff_t own = jobs[i].q1 - jobs[i].q0, fair = (own * jobs[i].weight + size - 1) / size, parts = fair < own ? fair : own;
         for (ptrdiff_t part = 0; part < parts; part++) {
             pieces[count] = jobs[i];
             pieces[count].q0 = jobs[i].q0 + own * part / parts;

@@ -13,9 +13,9 @@ enum {
     FR_FAR_BYTES = 8 << 20,   /* weights that are too many for the share of L3 that one may hope for */
 };
 
-/* The tiles of weight gradients that one thread is to make, in pieces: how many were begun, by it or by others that had done
- * theirs, and how many turns of each were done. See weight_gradient.h. */
-enum { FR_PIECES = 23 };
+/* The tiles of weight gradients that one thread is to make, in pieces, each turn by turn of visits: how many turns of pieces
+ * were begun, by it or by others that had done theirs; how many of each were done. See weight_gradient.h. */
+enum { FR_PIECES = 23 }; /* 8 jobs may end in one, and 15 more; with `begun` three cache lines */
 struct fr_tiles {
     _Atomic int64_t begun, done[FR_PIECES];
 };
@@ -42,13 +42,14 @@ struct FN(sequence) {
     ptrdiff_t chunk;           /* visits a team takes at a time */
     int record;
     int with_x;                /* does a step's product begin with that of x? */
+    int x_is_sparse;           /* backward: is x mostly zeros, as far as a few rows tell? */
     int threads, ways;         /* of this call; of one team */
-    int guests;                /* threads of another call that come when they have done theirs */
+    int guests;                /* threads of another call that come when they have done theirs; none to teams of several */
     struct fr_watch *watch;
     struct fr_tape *tape;      /* forward: what is to outlive the call */
-    struct fr_meeting *meetings; /* [1 + teams]: of all threads, then of each team */
+    struct fr_meeting *meetings; /* [1 + teams]: of all threads, then of each team; none for teams of one */
     struct fr_pool *pool;      /* teams of one thread share out their rows anew */
-    struct fr_meeting *dx;     /* backward: pieces of dx that were begun */
+    struct fr_meeting *dx;     /* backward: its arrivals are the pieces of dx that were begun */
     struct fr_tiles *tiles;    /* [threads] backward */
     char *workspace;           /* [threads + guests] of `workspace_size` */
     size_t workspace_size;
@@ -65,7 +66,7 @@ struct FN(worker) {
     int thread, threads;       /* of this call */
     int rank;                  /* in the region, which may hold two calls: 0 is the caller's own thread */
     int team, member, ways;
-    int busy;                  /* has it rows to do, or has it done them? */
+    int counted;               /* is it among those whom the pool knows as busy? */
     int64_t met;               /* how often the team has met */
     ptrdiff_t row0, row1, count; /* rows and visits of the team */
     ptrdiff_t own0, own1;      /* the rows whose ends are this member's */
@@ -79,7 +80,7 @@ struct FN(worker) {
     REAL **c;              /* [chunk] rows of its result */
     REAL *gates;           /* the team's: gates of the chunk when they are not kept */
     REAL *masked;          /* [groups][chunk][D or H] dropped-out rows */
-    REAL *tile;            /* [chunk][4*VW] a panel of results that may not be written in place */
+    REAL *tile;            /* [chunk][4*VW] a panel of results that may not be written in place; forward what is not zero in x */
 };
 
 /* The address of one vector of units of one row. */
@@ -206,7 +207,7 @@ static inline ptrdiff_t FN(first_panel)(const struct FN(sequence) *s, int member
 static void FN(take_rows)(struct FN(worker) *w, struct fr_piece piece)
 {
     const struct FN(sequence) *s = w->s;
-    w->busy = 1;
+    w->counted = 1;
     w->row0 = piece.row0, w->row1 = piece.row1;
     w->own0 = w->row0 + fr_share(w->row1 - w->row0, w->member, w->ways);
     w->own1 = w->row0 + fr_share(w->row1 - w->row0, w->member + 1, w->ways);
@@ -223,7 +224,7 @@ static int FN(give_rows)(struct FN(worker) *w, ptrdiff_t j, ptrdiff_t end)
     const struct FN(layout) *l = &w->s->l;
     const ptrdiff_t rows = w->row1 - w->row0, middle = w->row0 + (rows + 1) / 2;
     const double left = 2.0 * (double)(end - j) * (double)l->depth * (double)(l->D + l->H);
-    if (w->s->ways > 1 || rows < 2 * FR_FEWEST_ROWS || left < FR_WORTH_THREADS || !fr_may_give(w->s->pool)) return 0;
+    if (w->ways > 1 || rows < 2 * FR_FEWEST_ROWS || left < FR_WORTH_THREADS || !fr_may_give(w->s->pool)) return 0;
     const ptrdiff_t from = w->list[j], till = w->list[end - 1] + 1;
     const struct fr_piece given = { middle, w->row1, from, till };
     FN(take_rows)(w, (struct fr_piece){ w->row0, middle, from, till }); /* first: the other's list takes the rest of its place */
@@ -232,13 +233,15 @@ static int FN(give_rows)(struct FN(worker) *w, ptrdiff_t j, ptrdiff_t end)
 }
 
 /* Is there more to do for a worker that has done its rows? Then it has taken them. It waits for as long as another may need
- * for a step; one that needs longer has lost its core. */
+ * for a step; one that needs longer has lost its core, and may get this one. */
 static int FN(receive_rows)(struct FN(worker) *w)
 {
     const struct FN(layout) *l = &w->s->l;
-    const double slow = 1e10, step = 2.0 * (double)(w->s->q.B / w->threads + 1) * (double)l->depth * (double)(l->D + l->H) / slow;
+    const double slow = 2e10, step = 2.0 * (double)(w->s->q.B / w->threads + 1) * (double)l->depth * (double)(l->D + l->H) / slow;
+    const int in_vain = w->s->q.B < 2 * FR_FEWEST_ROWS && w->thread < w->threads; /* a guest waits for tiles too */
+    const double patience = in_vain ? 0 : 5e-4 + step;
     struct fr_piece piece;
-    if (w->s->ways > 1 || !fr_receive(w->s->watch, w->s->pool, w->rank, w->busy, 5e-4 + step, &piece)) return 0;
+    if (w->ways > 1 || !fr_receive(w->s->watch, w->s->pool, w->rank, w->counted, patience, &piece)) return 0;
     FN(take_rows)(w, piece);
     return 1;
 }
@@ -247,8 +250,11 @@ static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int r
 {
     const ptrdiff_t rows = FN(worker_rows)(s), B = s->q.B;
     *w = (struct FN(worker)){ .s = s, .rank = rank, .thread = thread, .threads = threads };
-    w->ways = threads == s->threads && thread < threads ? s->ways : 1;
-    if (threads != s->threads) atomic_store(&s->pool->busy, threads);
+    if (threads != s->threads) { /* the machine granted fewer: this one does it alone */
+        s->ways = 1;
+        atomic_store(&s->pool->busy, 1);
+    }
+    w->ways = s->ways;
     w->team = thread / w->ways, w->member = thread % w->ways;
     const int teams = threads / w->ways;
     w->panel0 = FN(first_panel)(s, w->member, w->ways);
