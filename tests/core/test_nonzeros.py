@@ -59,6 +59,22 @@ def test_dropped_out_and_mixed_rows(cell, isa):
 
 
 @pytest.mark.parametrize("isa", BUILDS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_zeros_are_left_out(cell, isa):
+    """What a zero meets is not looked at, so that NaN there does no harm: neither a weight nor, backward, dz."""
+    rng = np.random.default_rng(34)
+    case = one_hot(rng, draw(rng, cell, 9, 40, 64, 24)).astype("float32")
+    x, kernel, dsequence = case.x.copy(), case.kernel.copy(), case.dsequence.copy()
+    x[..., 7], kernel[7] = 0, np.nan
+    for threads in (1, 3):
+        assert np.isfinite(by_kernel(case.with_(x=x, kernel=kernel), isa, threads)["sequence"]).all()
+        dsequence[4, 20] = np.nan
+        run = by_kernel(case.with_(x=x, dsequence=dsequence), isa, threads)
+        assert (run["dkernel"][7] == 0).all()
+        assert np.isnan(run["dbias"]).any()
+
+
+@pytest.mark.parametrize("isa", BUILDS)
 def test_nan_in_a_row_of_zeros_is_not_lost(isa):
     case = one_hot(np.random.default_rng(33), draw(np.random.default_rng(33), "lstm", 3, 5, 60, 8)).astype("float32")
     x = case.x.copy()

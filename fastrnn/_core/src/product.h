@@ -1,6 +1,7 @@
 /* product.h - c = op(a) op(b) for arrays that lie as the caller left them; included once for float, once for double.
  * C is cut into panels of four vectors of columns; a *share* is some panels, or some rows of all panels, and goes to
- * whichever thread is free. It takes k in blocks, of which its rows of a stay in L2 while panel after panel of b is packed into L1 or L2. */
+ * whichever thread is free. It takes k in blocks, of which its rows of a stay in L2 while panel after panel of b is packed
+ * into L1 or L2. */
 
 enum { FN(panel) = 4 * VW };                           /* columns of a panel */
 enum { FN(product_k) = 512, FN(product_rows) = 384 };  /* k of a block and most rows at a time where a lies by rows */

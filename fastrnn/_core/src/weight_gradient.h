@@ -206,7 +206,8 @@ static int FN(cut_tiles)(const struct FN(sequence) *s, const struct FN(job) *job
     const ptrdiff_t size = weight / wanted + 1;
     int count = 0;
     for (int i = 0; i < n; i++) {
-        const ptrdiff_t own = jobs[i].q1 - jobs[i].q0, fair = (own * jobs[i].weight + size - 1) / size, parts = fair < own ? fair : own;
+        const ptrdiff_t own = jobs[i].q1 - jobs[i].q0, fair = (own * jobs[i].weight + size - 1) / size;
+        const ptrdiff_t parts = fair < own ? fair : own;
         for (ptrdiff_t part = 0; part < parts; part++) {
             pieces[count] = jobs[i];
             pieces[count].q0 = jobs[i].q0 + own * part / parts;

@@ -270,7 +270,9 @@ static void FN(worker_start)(struct FN(worker) *w, struct FN(sequence) *s, int r
         at += (size_t)(s->l.panels * (rows * s->l.gates_row + 16)) * sizeof(REAL);
     }
     w->masked = (REAL *)at;
-    if (thread < threads) FN(take_rows)(w, (struct fr_piece){ fr_first_row(&s->visits, B, w->team, teams), fr_first_row(&s->visits, B, w->team + 1, teams), 0, s->visits.count });
+    if (thread >= threads) return; /* a guest */
+    const ptrdiff_t row0 = fr_first_row(&s->visits, B, w->team, teams), row1 = fr_first_row(&s->visits, B, w->team + 1, teams);
+    FN(take_rows)(w, (struct fr_piece){ row0, row1, 0, s->visits.count });
 }
 
 /* The members of a team wait for each other. */
