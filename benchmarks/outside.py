@@ -97,6 +97,11 @@ def profile(name: str, threads: int, epochs: int) -> dict[str, Any]:
         if callable(value) and not isinstance(value, type) and getattr(value, "__module__", "") == kernels.__name__:
             setattr(kernels, attribute, clock.watch(attribute, value))
 
+    class Recording(kernels.Recording):
+        replay = clock.watch("replay", kernels.Recording.replay)
+
+    kernels.Recording = Recording
+
     class Epochs(callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             clock.start()

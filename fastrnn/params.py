@@ -44,6 +44,19 @@ def trainable_changed() -> None:
     _trainable_version = next_version()
 
 
+_layout_version = next_version()
+
+
+def layout_version() -> int:
+    """A number that changes whenever a weight or its gradient moves in memory, or what is known of its rows does."""
+    return _layout_version
+
+
+def _layout_changed() -> None:
+    global _layout_version
+    _layout_version = next_version()
+
+
 class Block:
     """Flat `values` and `gradients` of equal length and dtype, and the `version` of the values."""
 
@@ -103,6 +116,7 @@ class Parameter:
         self._values = block.values[offset:stop].reshape(self.shape)
         self._values.flags.writeable = False
         self._gradient = block.gradients[offset:stop].reshape(self.shape)
+        _layout_changed()
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has gradients of zero, so that what is known of their rows starts anew."""
@@ -151,7 +165,7 @@ class Parameter:
 
     def lend_gradient(self, overwritten: bool = False) -> np.ndarray:
         """The gradient for one call of a kernel that adds to it or, if it is `blank`, may overwrite all of it."""
-        self._rows = None
+        self.untrack_rows()
         if not overwritten:
             self.settle_gradient()
         self._blank = False
@@ -160,7 +174,7 @@ class Parameter:
     def settle_gradient(self) -> None:
         """Writes the zeros of a blank gradient: before anybody reads the block's memory."""
         if self._blank:
-            self._gradient.fill(0)
+            kernels.clear(self._gradient)
             self._blank = False
 
     def clear_gradient(self) -> None:
@@ -168,17 +182,20 @@ class Parameter:
         if self._rows is not None:
             self._rows.clear(self._gradient)
         elif self._shown:
-            self._gradient.fill(0)
+            kernels.clear(self._gradient)
         else:
             self._blank = True
 
     def track_rows(self) -> None:
         """From now on `add_rows` notes which rows of this matrix have a gradient. All of it must be zero by now."""
         self._rows = kernels.Rows(self.shape[0])
+        _layout_changed()
 
     def untrack_rows(self) -> None:
         """Called before anything but `add_rows` writes into the gradient: any row may have one from now on."""
-        self._rows = None
+        if self._rows is not None:
+            self._rows = None
+            _layout_changed()
 
     def copy_gradient(self) -> np.ndarray:
         self.settle_gradient()

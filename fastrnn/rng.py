@@ -54,7 +54,7 @@ class Stream(NamedTuple):
     the place in the array, and on nothing else."""
 
     seed: int
-    call: int
+    call: kernels.Counter
 
     def dropout(self, x: np.ndarray, rate: float) -> tuple[np.ndarray, np.ndarray]:
         """x / (1 - rate) with probability 1 - rate, else 0; and what `kernels.dropout_gradient` takes."""

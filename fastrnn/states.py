@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import rng
+from ._core import kernels
 
 States = tuple[np.ndarray, ...]
 
@@ -20,17 +21,17 @@ States = tuple[np.ndarray, ...]
 class _Entry:
     """What a store holds of one layer; `resets` is the layer's count of resets at the time the states came in."""
 
-    __slots__ = ("calls", "resets", "states")
+    __slots__ = ("counter", "resets", "states")
 
     def __init__(self) -> None:
-        self.calls, self.resets = 0, 0
+        self.counter, self.resets = kernels.Counter(), 0
         self.states: States | None = None
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.calls, self.resets, self.states
+        return self.counter, self.resets, self.states
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.calls, self.resets, self.states = state
+        self.counter, self.resets, self.states = state
 
 
 class StateStore:
@@ -55,13 +56,12 @@ class StateStore:
         """What is random in one call of `layer`: a function of the layer's seed and of how many calls came before."""
         if layer.random_seed is None:
             layer.random_seed = rng.new_seed()
-        entry = self._entry(layer)
-        entry.calls += 1
-        return rng.Stream(layer.random_seed, entry.calls)
+        return rng.Stream(layer.random_seed, self._entry(layer).counter.count())
 
     def random(self, layer: Any) -> np.random.Generator:
         """NumPy's generator for one call of `layer`, in place of `stream`."""
-        return rng.generator(*self.stream(layer))
+        seed, counter = self.stream(layer)
+        return rng.generator(seed, counter.value)
 
     def reset(self, layer: Any = None) -> None:
         """Forgets the states of `layer`, or of all layers. Random streams run on."""
@@ -74,7 +74,11 @@ class StateStore:
         for layer in layers:
             entry = self._entries.get(layer)
             if entry is not None:
-                found[layer.path] = {"calls": entry.calls, "seed": layer.random_seed, "states": self.states(layer)}
+                found[layer.path] = {
+                    "calls": entry.counter.value,
+                    "seed": layer.random_seed,
+                    "states": self.states(layer),
+                }
         return found
 
     def set_state(self, state: dict[str, dict[str, Any]], layers: Iterable[Any]) -> None:
@@ -88,7 +92,7 @@ class StateStore:
         self._entries = {}
         for layer, values in entries.items():
             layer.random_seed = None if values["seed"] is None else int(values["seed"])
-            self._entry(layer).calls = int(values["calls"])
+            self._entry(layer).counter = kernels.Counter(int(values["calls"]))
             self.set_states(layer, values["states"])
 
 

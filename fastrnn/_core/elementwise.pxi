@@ -25,13 +25,23 @@ def activate(name, x, isa=None, *, threads=1):
     cdef int typenum = real_type(x, "x"), kind = activation_of(name), most = threads_of(threads)
     x = np.asarray(x, order="C")
     y = np.empty_like(x)
-    cdef void *from_ = cnp.PyArray_DATA(<cnp.ndarray>x)
-    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>y)
-    cdef Py_ssize_t n = x.size
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.activate(kind, from_, to, n, most)
+    cdef ActivateWork work = ActivateWork.__new__(ActivateWork)
+    work.x, work.y, work.n = cnp.PyArray_DATA(<cnp.ndarray>x), cnp.PyArray_DATA(<cnp.ndarray>y), x.size
+    work.kind, work.threads, work.f = kind, most, functions_of(build_named(isa), typenum)
+    perform(work, (x,), (y,))
     return y
+
+
+cdef class ActivateWork(Work):
+    cdef void *x
+    cdef void *y
+    cdef Py_ssize_t n
+    cdef int kind, threads
+
+    cdef int run(self) except -1:
+        with nogil:
+            self.f.activate(self.kind, self.x, self.y, self.n, self.threads)
+        return 0
 
 
 def softmax(x, *, out=None, threads=1, isa=None):
@@ -42,12 +52,23 @@ def softmax(x, *, out=None, threads=1, isa=None):
     if out is None:
         out = np.empty(x.shape, x.dtype)
     cdef Py_ssize_t n = x.shape[x.ndim - 1], rows = x.size // n if n else 0
-    cdef void *from_ = data_of(x, typenum, x.shape, "x")
-    cdef void *to = data_of(out, typenum, x.shape, "out", True)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.softmax(from_, to, rows, n, most)
+    cdef SoftmaxWork work = SoftmaxWork.__new__(SoftmaxWork)
+    work.x, work.y = data_of(x, typenum, x.shape, "x"), data_of(out, typenum, x.shape, "out", True)
+    work.rows, work.n, work.threads, work.f = rows, n, most, functions_of(build_named(isa), typenum)
+    perform(work, (x,), (out,))
     return out
+
+
+cdef class SoftmaxWork(Work):
+    cdef void *x
+    cdef void *y
+    cdef Py_ssize_t rows, n
+    cdef int threads
+
+    cdef int run(self) except -1:
+        with nogil:
+            self.f.softmax(self.x, self.y, self.rows, self.n, self.threads)
+        return 0
 
 
 def argmax_rows(x, *, threads=1, isa=None):
@@ -93,7 +114,8 @@ def loss(name, y_true, y_pred, *, kept=None, weights=None, double divisor=1, bin
         wrong: the first row whose targets are impossible (a class number outside [0, C), a target of a crossentropy
             outside [0, 1]), or -1. If there is one, the rest means nothing.
     """
-    cdef fr_loss_call q
+    cdef LossWork work = LossWork.__new__(LossWork)
+    cdef fr_loss_call *q = &work.q
     cdef int typenum = real_type(y_pred, "y_pred")
     index = loss_index.get(name)
     if index is None:
@@ -113,72 +135,130 @@ def loss(name, y_true, y_pred, *, kept=None, weights=None, double divisor=1, bin
     slope = np.empty((q.rows, q.classes), y_pred.dtype) if gradient else None
     q.values = cnp.PyArray_DATA(<cnp.ndarray>values)
     q.gradient = cnp.PyArray_DATA(<cnp.ndarray>slope) if gradient else NULL
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.loss(&q)
+    work.f = functions_of(build_named(isa), typenum)
+    perform(work, (y_true, y_pred, kept, weights), (values, slope))
+    work.again = True
     return q.total, values, slope, q.wrong
+
+
+cdef class LossWork(Work):
+    cdef fr_loss_call q
+    cdef bint again  # nobody is there to look at `wrong`
+
+    cdef int run(self) except -1:
+        with nogil:
+            self.f.loss(&self.q)
+        if self.again and self.q.wrong >= 0:
+            raise ValueError("impossible targets")
+        return 0
 
 
 # ---- dropout -------------------------------------------------------------------------------------------------------
 
-cdef int dropout_call(fr_dropout_call *q, seed, call, draw, double rate, threads) except -1:
-    if not 0 <= rate < 1:
-        raise ValueError(f"rate must lie in [0, 1); received {rate}")
-    if not (0 <= seed < 2**64 and 0 <= call < 2**64 and 0 <= draw < 2**32):
-        raise ValueError(f"seed and call must lie in [0, 2**64), draw in [0, 2**32); received {seed}, {call}, {draw}")
-    if q.n > MOST_NUMBERS:
-        raise ValueError(f"one draw gives at most {MOST_NUMBERS} numbers; {q.n} are wanted")
-    q.seed, q.call, q.draw, q.threads = seed, call, draw, threads_of(threads)
-    q.least = min(round(rate * 4294967296.0), 4294967295)
-    q.factor = 1 / (1 - rate)
-    return 0
+cdef class Counter:
+    """Counts the calls of something random, also those that are replayed: `call` of `dropout` and `dropout_factors`."""
+    cdef readonly uint64_t value
+
+    def __init__(self, uint64_t value=0):
+        self.value = value
+
+    def __reduce__(self):
+        return Counter, (self.value,)
+
+    def count(self):
+        """Goes on to the next call, and gives itself."""
+        cdef CountWork work = CountWork.__new__(CountWork)
+        work.counter = self
+        perform(work, (), ())
+        return self
+
+
+cdef class CountWork(Work):
+    cdef Counter counter
+
+    cdef int run(self) except -1:
+        self.counter.value += 1
+        return 0
+
+
+cdef class DropoutWork(Work):
+    """`counter`, where there is one, knows the number of the call."""
+    cdef fr_dropout_call q
+    cdef Counter counter
+
+    cdef int prepare(self, seed, call, draw, double rate, threads) except -1:
+        if isinstance(call, Counter):
+            self.counter = call
+            call = self.counter.value
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate must lie in [0, 1); received {rate}")
+        if not (0 <= seed < 2**64 and 0 <= call < 2**64 and 0 <= draw < 2**32):
+            raise ValueError(f"seed and call must lie in [0, 2**64), draw in [0, 2**32); received {seed}, {call}, {draw}")
+        if self.q.n > MOST_NUMBERS:
+            raise ValueError(f"one draw gives at most {MOST_NUMBERS} numbers; {self.q.n} are wanted")
+        self.q.seed, self.q.call, self.q.draw, self.q.threads = seed, call, draw, threads_of(threads)
+        self.q.least = min(round(rate * 4294967296.0), 4294967295)
+        self.q.factor = 1 / (1 - rate)
+        return 0
+
+    cdef int run(self) except -1:
+        if self.counter is not None:
+            self.q.call = self.counter.value
+        with nogil:
+            self.f.dropout(&self.q)
+        return 0
+
+
+cdef class KeepWork(DropoutWork):
+    cdef int run(self) except -1:
+        with nogil:
+            self.f.keep(&self.q)
+        return 0
 
 
 cdef Py_ssize_t MOST_NUMBERS = 2**34
 
 
 def dropout(x, double rate, *, seed, call, draw=0, threads=1, isa=None):
-    """y = x / (1 - rate) with probability 1 - rate, else 0; and which were kept, bool, for `dropout_gradient`."""
-    cdef fr_dropout_call q
+    """y = x / (1 - rate) with probability 1 - rate, else 0; and which were kept, bool, for `dropout_gradient`. `call` is
+    a number or a `Counter`."""
     cdef int typenum = real_type(x, "x")
-    q.n = size_of(x)
-    dropout_call(&q, seed, call, draw, rate, threads)
-    q.x = data_of(x, typenum, x.shape, "x")
+    cdef DropoutWork work = DropoutWork.__new__(DropoutWork)
+    work.q.n = size_of(x)
+    work.prepare(seed, call, draw, rate, threads)
+    work.q.x = data_of(x, typenum, x.shape, "x")
     y, kept = np.empty(x.shape, x.dtype), np.empty(x.shape, np.bool_)
-    q.y, q.kept = cnp.PyArray_DATA(<cnp.ndarray>y), <unsigned char *>cnp.PyArray_DATA(<cnp.ndarray>kept)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.dropout(&q)
+    work.q.y, work.q.kept = cnp.PyArray_DATA(<cnp.ndarray>y), <unsigned char *>cnp.PyArray_DATA(<cnp.ndarray>kept)
+    work.f = functions_of(build_named(isa), typenum)
+    perform(work, (x,), (y, kept))
     return y, kept
 
 
 def dropout_gradient(dy, kept, double rate, *, threads=1, isa=None):
     """dy / (1 - rate) where kept, else 0."""
-    cdef fr_dropout_call q
     cdef int typenum = real_type(dy, "dy")
-    q.n = size_of(dy)
-    dropout_call(&q, 0, 0, 0, rate, threads)
-    q.x = data_of(dy, typenum, dy.shape, "dy")
-    q.kept = <unsigned char *>needed_data_of(kept, cnp.NPY_BOOL, dy.shape, "kept")
+    cdef KeepWork work = KeepWork.__new__(KeepWork)
+    work.q.n = size_of(dy)
+    work.prepare(0, 0, 0, rate, threads)
+    work.q.x = data_of(dy, typenum, dy.shape, "dy")
+    work.q.kept = <unsigned char *>needed_data_of(kept, cnp.NPY_BOOL, dy.shape, "kept")
     dx = np.empty(dy.shape, dy.dtype)
-    q.y = cnp.PyArray_DATA(<cnp.ndarray>dx)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.keep(&q)
+    work.q.y = cnp.PyArray_DATA(<cnp.ndarray>dx)
+    work.f = functions_of(build_named(isa), typenum)
+    perform(work, (dy, kept), (dx,))
     return dx
 
 
 def dropout_factors(shape, dtype, double rate, *, seed, call, draw=0, threads=1, isa=None):
     """What `dropout` multiplies by: an array of 0 and 1 / (1 - rate)."""
-    cdef fr_dropout_call q
     y = np.empty(shape, dtype)
     cdef int typenum = real_type(y, "factors")
-    q.n = size_of(y)
-    dropout_call(&q, seed, call, draw, rate, threads)
-    q.x, q.kept, q.y = NULL, NULL, cnp.PyArray_DATA(<cnp.ndarray>y)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.dropout(&q)
+    cdef DropoutWork work = DropoutWork.__new__(DropoutWork)
+    work.q.n = size_of(y)
+    work.prepare(seed, call, draw, rate, threads)
+    work.q.x, work.q.kept, work.q.y = NULL, NULL, cnp.PyArray_DATA(<cnp.ndarray>y)
+    work.f = functions_of(build_named(isa), typenum)
+    perform(work, (), (y,))
     return y
 
 
@@ -190,9 +270,14 @@ cdef cnp.ndarray checked_ids(ids, Py_ssize_t rows):
     if ids.dtype.kind not in "iu":
         raise TypeError(f"ids must be integers; received {ids.dtype}")
     ids = np.ascontiguousarray(ids, np.int64)
-    cdef Py_ssize_t i, n = ids.size
-    cdef const int64_t *id = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
+    check_range(<int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids), ids.size, rows)
+    return ids
+
+
+cdef int check_range(const int64_t *id, Py_ssize_t n, Py_ssize_t rows) except -1:
+    """Raises ValueError unless all of n ids lie in [0, rows)."""
     cdef int64_t low = 0, high = 0
+    cdef Py_ssize_t i
     with nogil:
         for i in range(n):
             if id[i] < low:
@@ -201,37 +286,61 @@ cdef cnp.ndarray checked_ids(ids, Py_ssize_t rows):
                 high = id[i]
     if n and (low < 0 or high >= rows):
         raise ValueError(f"ids must lie in [0, {rows}); received {low if low < 0 else high}")
-    return ids
+    return 0
 
 
 def gather_rows(table, ids, *, threads=1, isa=None):
     """table[ids]: shape ids.shape + (E,)."""
-    cdef int typenum = real_type(table, "table"), most = threads_of(threads)
+    cdef int typenum = real_type(table, "table")
+    cdef GatherWork work = GatherWork.__new__(GatherWork)
     shape_of(table, 2, "rows, E", "table")
     ids = checked_ids(ids, table.shape[0])
-    cdef void *from_ = data_of(table, typenum, table.shape, "table")
-    cdef Py_ssize_t width = table.shape[1], n = ids.size
+    work.table, work.count, work.width = data_of(table, typenum, table.shape, "table"), table.shape[0], table.shape[1]
     rows = np.empty(ids.shape + (table.shape[1],), table.dtype)
-    cdef void *to = cnp.PyArray_DATA(<cnp.ndarray>rows)
-    cdef int64_t *index = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.gather_rows(from_, width, index, to, n, most)
+    work.rows = cnp.PyArray_DATA(<cnp.ndarray>rows)
+    work.ids, work.n = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids), ids.size
+    work.f, work.threads = functions_of(build_named(isa), typenum), threads_of(threads)
+    perform(work, (table, ids), (rows,))
     return rows
+
+
+cdef class TableWork(Work):
+    """What takes rows out of a table, or adds rows to it."""
+    cdef void *table            # [count, width]
+    cdef void *rows             # [n, width]
+    cdef const int64_t *ids     # [n]
+    cdef Py_ssize_t count, width, n
+    cdef int threads
+
+
+cdef class GatherWork(TableWork):
+    cdef int run(self) except -1:
+        check_range(self.ids, self.n, self.count)
+        with nogil:
+            self.f.gather_rows(self.table, self.width, self.ids, self.rows, self.n, self.threads)
+        return 0
+
+
+cdef class ScatterWork(TableWork):
+    cdef int run(self) except -1:
+        check_range(self.ids, self.n, self.count)
+        with nogil:
+            self.f.scatter_add_rows(self.table, self.width, self.ids, self.rows, self.n, self.threads)
+        return 0
 
 
 def scatter_add_rows(gradient, ids, dy, *, threads=1, isa=None):
     """gradient[ids[i]] += dy[i], in the order of i."""
-    cdef int typenum = real_type(gradient, "gradient"), most = threads_of(threads)
+    cdef int typenum = real_type(gradient, "gradient")
+    cdef ScatterWork work = ScatterWork.__new__(ScatterWork)
     shape_of(gradient, 2, "rows, E", "gradient")
     ids = checked_ids(ids, gradient.shape[0])
-    cdef void *table = data_of(gradient, typenum, gradient.shape, "gradient", True)
-    cdef void *rows = needed_data_of(dy, typenum, ids.shape + (gradient.shape[1],), "dy")
-    cdef int64_t *index = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
-    cdef Py_ssize_t width = gradient.shape[1], n = ids.size
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.scatter_add_rows(table, width, index, rows, n, most)
+    work.table = data_of(gradient, typenum, gradient.shape, "gradient", True)
+    work.count, work.width = gradient.shape
+    work.rows = needed_data_of(dy, typenum, ids.shape + (gradient.shape[1],), "dy")
+    work.ids, work.n = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids), ids.size
+    work.f, work.threads = functions_of(build_named(isa), typenum), threads_of(threads)
+    perform(work, (gradient, ids, dy), (gradient,))
 
 
 cdef class Rows:
@@ -258,60 +367,114 @@ cdef class Rows:
     def add(self, ids):
         """Takes in those that are new."""
         ids = checked_ids(ids, self.rows)
-        cdef const int64_t *id = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids)
-        cdef int64_t *order = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self.order)
-        cdef unsigned char *mark = <unsigned char *>cnp.PyArray_DATA(<cnp.ndarray>self.marks)
-        cdef Py_ssize_t i, n = ids.size
-        for i in range(n):
-            if not mark[id[i]]:
-                mark[id[i]] = 1
-                order[self.count] = id[i]
-                self.count += 1
+        cdef AddWork work = AddWork.__new__(AddWork)
+        work.to, work.ids, work.n = self, <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids), ids.size
+        perform(work, (ids,), ())
 
     def clear(self, table=None):
         """Forgets them all; in `table` [rows, E] they become zero before."""
-        cdef const int64_t *order = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self.order)
-        cdef unsigned char *mark = <unsigned char *>cnp.PyArray_DATA(<cnp.ndarray>self.marks)
-        cdef Py_ssize_t i, width
-        cdef char *to
+        cdef ForgetWork work = ForgetWork.__new__(ForgetWork)
+        work.of, work.table = self, NULL
         if table is not None:
             shape_of(table, 2, "rows, E", "table")
-            to = <char *>data_of(table, real_type(table, "table"), (self.rows, table.shape[1]), "table", True)
-            width = table.shape[1] * table.itemsize
-            with nogil:
-                for i in range(self.count):
-                    memset(to + order[i] * width, 0, width)
-        for i in range(self.count):
-            mark[order[i]] = 0
-        self.count = 0
+            work.table = <char *>data_of(table, real_type(table, "table"), (self.rows, table.shape[1]), "table", True)
+            work.width = table.shape[1] * table.itemsize
+        perform(work, (table,), ())
 
     def all_finite(self, table):
         """Whether these rows of `table` [rows, E] hold neither NaN nor infinities."""
-        cdef int typenum = real_type(table, "table"), finite = 1
+        cdef int typenum = real_type(table, "table")
         shape_of(table, 2, "rows, E", "table")
-        cdef const char *from_ = <const char *>data_of(table, typenum, (self.rows, table.shape[1]), "table")
-        cdef const int64_t *order = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self.order)
-        cdef Py_ssize_t i, width = table.shape[1], size = table.itemsize
-        cdef const fr_functions *f = functions_of(chosen, typenum)
+        cdef FiniteRowsWork work = FiniteRowsWork.__new__(FiniteRowsWork)
+        work.of, work.a, work.n = self, data_of(table, typenum, (self.rows, table.shape[1]), "table"), table.shape[1]
+        work.size, work.f = table.itemsize, functions_of(chosen, typenum)
+        perform(work, (table,), ())
+        return work.finite
+
+    cdef const int64_t *numbers(self):
+        return <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self.order)
+
+    cdef unsigned char *noted(self):
+        return <unsigned char *>cnp.PyArray_DATA(<cnp.ndarray>self.marks)
+
+
+cdef class AddWork(Work):
+    cdef Rows to
+    cdef const int64_t *ids
+    cdef Py_ssize_t n
+
+    cdef int run(self) except -1:
+        cdef int64_t *order = <int64_t *>self.to.numbers()
+        cdef unsigned char *mark = self.to.noted()
+        cdef Py_ssize_t i
+        check_range(self.ids, self.n, self.to.rows)
+        for i in range(self.n):
+            if not mark[self.ids[i]]:
+                mark[self.ids[i]] = 1
+                order[self.to.count] = self.ids[i]
+                self.to.count += 1
+        return 0
+
+
+cdef class ForgetWork(Work):
+    cdef Rows of
+    cdef char *table
+    cdef Py_ssize_t width
+
+    cdef int run(self) except -1:
+        cdef const int64_t *order = self.of.numbers()
+        cdef unsigned char *mark = self.of.noted()
+        cdef Py_ssize_t i, count = self.of.count
         with nogil:
-            for i in range(self.count):
-                if not f.all_finite(from_ + order[i] * width * size, width, 1):
-                    finite = 0
+            for i in range(count):
+                if self.table != NULL:
+                    memset(self.table + order[i] * self.width, 0, self.width)
+                mark[order[i]] = 0
+        self.of.count = 0
+        return 0
+
+
+cdef class FiniteRowsWork(FiniteWork):
+    cdef Rows of
+    cdef Py_ssize_t size
+
+    cdef int run(self) except -1:
+        cdef const int64_t *order = self.of.numbers()
+        cdef const char *table = <const char *>self.a
+        cdef Py_ssize_t i, count = self.of.count
+        cdef int found = 1
+        with nogil:
+            for i in range(count):
+                if not self.f.all_finite(table + order[i] * self.n * self.size, self.n, 1):
+                    found = 0
                     break
-        return finite == 1
+        self.finite = found == 1
+        return 0
 
 
 def column_sum(a, out, *, threads=1, isa=None):
     """out [N] += a [M,N] summed over its rows, in their order."""
+    cdef ColumnSumWork work = ColumnSumWork.__new__(ColumnSumWork)
     cdef int typenum = real_type(a, "a"), most = threads_of(threads)
     if a.ndim != 2:
         raise ValueError(f"a must have shape (M, N); received {a.shape}")
-    cdef Py_ssize_t M = a.shape[0], N = a.shape[1]
-    cdef void *from_ = data_of(a, typenum, (M, N), "a")
-    cdef void *to = needed_data_of(out, typenum, (N,), "out", True)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.column_sum(from_, M, N, to, most)
+    work.M, work.N = a.shape
+    work.a = data_of(a, typenum, a.shape, "a")
+    work.out = needed_data_of(out, typenum, (work.N,), "out", True)
+    work.f, work.threads = functions_of(build_named(isa), typenum), most
+    perform(work, (a, out), (out,))
+
+
+cdef class ColumnSumWork(Work):
+    cdef void *a
+    cdef void *out
+    cdef Py_ssize_t M, N
+    cdef int threads
+
+    cdef int run(self) except -1:
+        with nogil:
+            self.f.column_sum(self.a, self.M, self.N, self.out, self.threads)
+        return 0
 
 
 # ---- flat vectors of weights ---------------------------------------------------------------------------------------
@@ -366,13 +529,26 @@ def update(name, values, gradient, slots=(), coefficients=(), *, Py_ssize_t widt
 
 def all_finite(a, *, threads=1, isa=None):
     """Whether there is neither NaN nor an infinity in the array."""
-    cdef int typenum = real_type(a, "a"), most = threads_of(threads), finite
-    cdef void *from_ = data_of(a, typenum, a.shape, "a")
-    cdef Py_ssize_t n = size_of(a)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        finite = f.all_finite(from_, n, most)
-    return finite == 1
+    cdef int typenum = real_type(a, "a")
+    cdef FiniteWork work = FiniteWork.__new__(FiniteWork)
+    work.a, work.n, work.threads = data_of(a, typenum, a.shape, "a"), size_of(a), threads_of(threads)
+    work.f = functions_of(build_named(isa), typenum)
+    perform(work, (a,), ())
+    return work.finite
+
+
+cdef class FiniteWork(Work):
+    cdef void *a
+    cdef Py_ssize_t n
+    cdef int threads
+    cdef bint finite
+
+    cdef int run(self) except -1:
+        cdef int found
+        with nogil:
+            found = self.f.all_finite(self.a, self.n, self.threads)
+        self.finite = found == 1
+        return 0
 
 
 def squared_norm(a, *, threads=1, isa=None):

@@ -1,7 +1,7 @@
 """Types of the compiled door; what each function does is said in kernels.pyx, its .pxi files and _core/README.md."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Self
 
 from numpy.typing import NDArray
 
@@ -100,6 +100,21 @@ def product(
     isa: str | None = None,
 ) -> Array: ...
 
+# recordings.pxi
+
+class Recording:
+    complete: bool
+    totals: list[float]
+    finite: bool
+    def __init__(self, arrays: Sequence[Array], most_bytes: int) -> None: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *_: object) -> None: ...
+    def replay(self) -> bool: ...
+
+def is_recorded() -> bool: ...
+def clear(array: Array) -> None: ...
+def in_numpy(function: Callable[..., Any], *given: Any, out: Array, **options: Any) -> Array: ...
+
 # elementwise.pxi
 
 losses: tuple[str, ...]
@@ -123,8 +138,14 @@ def loss(
     threads: int = 1,
     isa: str | None = None,
 ) -> tuple[float, Array, Any, int]: ...
+
+class Counter:
+    value: int
+    def __init__(self, value: int = 0) -> None: ...
+    def count(self) -> Counter: ...
+
 def dropout(
-    x: Array, rate: float, *, seed: int, call: int, draw: int = 0, threads: int = 1, isa: str | None = None
+    x: Array, rate: float, *, seed: int, call: int | Counter, draw: int = 0, threads: int = 1, isa: str | None = None
 ) -> tuple[Array, Array]: ...
 def dropout_gradient(dy: Array, kept: Array, rate: float, *, threads: int = 1, isa: str | None = None) -> Array: ...
 def dropout_factors(
@@ -133,7 +154,7 @@ def dropout_factors(
     rate: float,
     *,
     seed: int,
-    call: int,
+    call: int | Counter,
     draw: int = 0,
     threads: int = 1,
     isa: str | None = None,

@@ -10,6 +10,7 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -223,6 +224,9 @@ cdef int ask(void *call) noexcept nogil:
     return 0
 
 
+include "recordings.pxi"
+
+
 # ---- weights -------------------------------------------------------------------------------------------------------
 
 cdef class Packed:
@@ -251,28 +255,43 @@ def pack(cell, kernel, recurrent_kernel, bias=None, *, backward=False, isa=None,
         raise ValueError(f"unknown cell {cell!r}; known are: {', '.join(cells)}")
     kind = cells[cell]
     cdef int G = len(kind.gates), typenum = real_type(kernel, "kernel")
-    cdef fr_pack_call q
-    cdef Packed packed = Packed.__new__(Packed)
-    packed.D = shape_of(kernel, 2, f"D, {G}*H", "kernel")[0]
-    packed.H = shape_of(recurrent_kernel, 2, f"H, {G}*H", "recurrent_kernel")[0]
-    packed.typenum, packed.cell, packed.backward = typenum, kind, backward
-    width = G * packed.H
-    if (packed.D + packed.H) * width > 2**60:
-        raise ValueError(f"weights of D={packed.D}, H={packed.H} are too large")
-    q.cell, q.D, q.H, q.backward = kind.index, packed.D, packed.H, backward
-    q.kernel = data_of(kernel, typenum, (packed.D, width), "kernel")
-    q.recurrent_kernel = data_of(recurrent_kernel, typenum, (packed.H, width), "recurrent_kernel")
+    cdef PackWork work = PackWork.__new__(PackWork)
+    cdef fr_pack_call *q = &work.q
+    cdef Py_ssize_t D = shape_of(kernel, 2, f"D, {G}*H", "kernel")[0]
+    cdef Py_ssize_t H = shape_of(recurrent_kernel, 2, f"H, {G}*H", "recurrent_kernel")[0]
+    width = G * H
+    if (D + H) * width > 2**60:
+        raise ValueError(f"weights of D={D}, H={H} are too large")
+    q.cell, q.D, q.H, q.backward = kind.index, D, H, backward
+    q.kernel = data_of(kernel, typenum, (D, width), "kernel")
+    q.recurrent_kernel = data_of(recurrent_kernel, typenum, (H, width), "recurrent_kernel")
     q.bias = data_of(bias, typenum, (width,) if kind.bias_rows == 1 else (kind.bias_rows, width), "bias")
-    packed.build = build_named(isa)
-    cdef Call call = Call()
-    q.control = call.control(threads_of(threads))
-    q.control.interrupted = NULL
-    cdef const fr_functions *f = functions_of(packed.build, typenum)
-    cdef int status
-    with nogil:
-        status = f.pack(&q, &packed.memory)
-    call.finish(status)
-    return packed
+    work.cell, work.build, work.typenum, work.threads = kind, build_named(isa), typenum, threads_of(threads)
+    work.f = functions_of(work.build, typenum)
+    perform(work, (kernel, recurrent_kernel, bias), ())
+    return work.packed
+
+
+cdef class PackWork(Work):
+    cdef fr_pack_call q
+    cdef object cell
+    cdef const fr_build *build
+    cdef int typenum, threads
+    cdef Packed packed  # of the last run: packed weights that somebody uses are not written over
+
+    cdef int run(self) except -1:
+        cdef Packed packed = Packed.__new__(Packed)
+        packed.D, packed.H, packed.typenum, packed.build = self.q.D, self.q.H, self.typenum, self.build
+        packed.cell, packed.backward = self.cell, self.q.backward
+        cdef Call call = Call()
+        self.q.control = call.control(self.threads)
+        self.q.control.interrupted = NULL
+        cdef int status
+        with nogil:
+            status = self.f.pack(&self.q, &packed.memory)
+        call.finish(status)
+        self.packed = packed
+        return 0
 
 
 # ---- plain products ------------------------------------------------------------------------------------------------
@@ -280,7 +299,8 @@ def pack(cell, kernel, recurrent_kernel, bias=None, *, backward=False, isa=None,
 def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, out=None, bint accumulate=False, threads=1, isa=None):
     """op(a) op(b) + bias, [M,N]; with `accumulate` it is added to `out`. The same bits for any number of threads."""
     cdef int typenum = real_type(a, "a")
-    cdef fr_product_call q
+    cdef ProductWork work = ProductWork.__new__(ProductWork)
+    cdef fr_product_call *q = &work.q
     if transpose_a and transpose_b:
         raise ValueError("at most one of transpose_a, transpose_b")
     shape_of(a, 2, "K, M" if transpose_a else "M, K", "a")
@@ -298,14 +318,22 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     if out is None:
         out = new_array((q.M, q.N), typenum)
     q.c = data_of(out, typenum, (q.M, q.N), "out", True)
-    cdef Call call = Call()
-    q.control = call.control(threads_of(threads))
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    cdef int status
-    with nogil:
-        status = f.product(&q)
-    call.finish(status)
+    work.f, work.threads = functions_of(build_named(isa), typenum), threads_of(threads)
+    perform(work, (a, b, bias, out) if accumulate else (a, b, bias), (out,))
     return out
+
+
+cdef class ProductWork(Work):
+    cdef fr_product_call q
+    cdef int threads
+
+    cdef int run(self) except -1:
+        cdef Call call = Call()
+        self.q.control = call.control(self.threads)
+        cdef int status
+        with nogil:
+            status = self.f.product(&self.q)
+        return call.finish(status)
 
 
 include "sequences.pxi"

@@ -102,6 +102,22 @@ cdef class Forward:
             self.tape.arrays = (x, mask, input_dropout, recurrent_dropout)
             q.tape = &self.tape.memory
 
+    cdef tuple reads(self):
+        x, initial_state, mask, input_dropout, recurrent_dropout = self.given
+        return (x, mask, input_dropout, recurrent_dropout, *(initial_state or ()))
+
+    cdef tuple writes(self):
+        return (self.sequence, self.last, *self.final_state)
+
+    cdef const fr_forward_call *renew(self, PackWork weights):
+        """Ready to run once more, with the weights that this work packed last."""
+        if weights is not None:
+            self.packed = weights.packed
+            self.q.packed = self.packed.memory
+            if self.tape is not None:
+                self.tape.release()
+        return &self.q
+
 
 cdef class Backward:
     """The gradients of a `Forward`'s arguments from those of its results, to be made by `run_backward`, which uses the
@@ -157,6 +173,22 @@ cdef class Backward:
         self.packed, self.tape = packed, tape
         self.given = dsequence, dlast, dfinal, dkernel, drecurrent_kernel, dbias
 
+    cdef tuple reads(self):
+        dsequence, dlast, dfinal, *dweights = self.given
+        return (dsequence, dlast, *(dfinal or ()), *(dweights if self.q.accumulate else ()))
+
+    cdef tuple writes(self):
+        return (self.dx, *self.dinitial, *self.given[3:])
+
+    cdef const fr_backward_call *renew(self, PackWork weights, fr_tape **tape):
+        """Ready to run, with the weights that this work packed last. The tape's memory is the caller's from now on."""
+        if weights is not None:
+            self.packed = weights.packed
+            self.q.packed = self.packed.memory
+        tape[0], self.tape.memory = self.tape.memory, NULL
+        self.q.tape = tape[0]
+        return &self.q
+
 
 cdef int check_unused(Tape tape) except -1:
     if tape.memory == NULL:
@@ -182,20 +214,40 @@ def run_forward(Forward first not None, Forward second=None, *, threads=1):
     if second is not None and threads > 1 and threads % 2:  # one after the other keeps all of them busy
         run_forward(first, threads=threads)
         return run_forward(second, threads=threads)
-    cdef const fr_forward_call *calls[2]
-    cdef int n = 1 if second is None else 2, status
+    cdef ForwardWork work = ForwardWork.__new__(ForwardWork)
     check_new(first)
-    calls[0] = &first.q
     if second is not None:
         check_pair(first.packed, second.packed)
         check_new(second)
-        calls[1] = &second.q
-    cdef Call call = Call()
-    first.q.control = call.control(threads_of(threads))
-    cdef const fr_functions *f = functions_of(first.packed.build, first.packed.typenum)
-    with nogil:
-        status = f.forward(calls, n)
-    call.finish(status)
+    work.first, work.second, work.threads = first, second, threads_of(threads)
+    work.f = functions_of(first.packed.build, first.packed.typenum)
+    work.run()
+    if is_recorded():
+        recorder.take(work, first.reads() + (second.reads() if second is not None else ()),
+                      first.writes() + (second.writes() if second is not None else ()))
+
+
+cdef class ForwardWork(Work):
+    cdef Forward first, second
+    cdef PackWork of_first, of_second
+    cdef int threads
+
+    cdef bint bind(self, dict packs) except -1:
+        self.of_first = packs.get(self.first.packed)
+        self.of_second = None if self.second is None else packs.get(self.second.packed)
+        return self.of_first is not None and (self.second is None or self.of_second is not None)
+
+    cdef int run(self) except -1:
+        cdef const fr_forward_call *calls[2]
+        cdef int n = 1, status
+        calls[0] = self.first.renew(self.of_first)
+        if self.second is not None:
+            calls[1], n = self.second.renew(self.of_second), 2
+        cdef Call call = Call()
+        self.first.q.control = call.control(self.threads)
+        with nogil:
+            status = self.f.forward(calls, n)
+        return call.finish(status)
 
 
 def run_backward(Backward first not None, Backward second=None, *, threads=1):
@@ -203,34 +255,51 @@ def run_backward(Backward first not None, Backward second=None, *, threads=1):
     if second is not None and threads > 1 and threads % 2:  # one after the other keeps all of them busy
         run_backward(first, threads=threads)
         return run_backward(second, threads=threads)
-    cdef const fr_backward_call *calls[2]
-    cdef fr_tape *tapes[2]
-    cdef int n = 1 if second is None else 2, status, i
-    check_unused(first.tape)
-    calls[0] = &first.q
+    cdef BackwardWork work = BackwardWork.__new__(BackwardWork)
     if second is not None:
         check_pair(first.packed, second.packed)
-        check_unused(second.tape)
         if second.tape is first.tape:
             raise ValueError("two cells that run at once must have a tape each")
-        calls[1] = &second.q
-    cdef Call call = Call()
-    first.q.control = call.control(threads_of(threads))
-    cdef const fr_functions *f = functions_of(first.packed.build, first.packed.typenum)
-    # Taken off the tapes first: another thread that comes with the same tape finds it used.
-    tapes[0], first.tape.memory = first.tape.memory, NULL
-    first.q.tape = tapes[0]
-    if second is not None:
-        tapes[1], second.tape.memory = second.tape.memory, NULL
-        second.q.tape = tapes[1]
-    with nogil:
-        status = f.backward(calls, n)
-        for i in range(n):
-            fr_tape_free(tapes[i])
-    first.tape.release()
-    if second is not None:
-        second.tape.release()
-    call.finish(status)
+    work.first, work.second, work.threads = first, second, threads_of(threads)
+    work.f = functions_of(first.packed.build, first.packed.typenum)
+    work.run()
+    if is_recorded():
+        recorder.take(work, first.reads() + (second.reads() if second is not None else ()),
+                      first.writes() + (second.writes() if second is not None else ()))
+
+
+cdef class BackwardWork(Work):
+    cdef Backward first, second
+    cdef PackWork of_first, of_second
+    cdef int threads
+
+    cdef bint bind(self, dict packs) except -1:
+        self.of_first = packs.get(self.first.packed)
+        self.of_second = None if self.second is None else packs.get(self.second.packed)
+        return self.of_first is not None and (self.second is None or self.of_second is not None)
+
+    cdef int run(self) except -1:
+        cdef const fr_backward_call *calls[2]
+        cdef fr_tape *tapes[2]
+        cdef int n = 1, status, i
+        check_unused(self.first.tape)
+        if self.second is not None:
+            check_unused(self.second.tape)
+            n = 2
+        # Taken off the tapes first: another thread that comes with the same tape finds it used.
+        calls[0] = self.first.renew(self.of_first, &tapes[0])
+        if self.second is not None:
+            calls[1] = self.second.renew(self.of_second, &tapes[1])
+        cdef Call call = Call()
+        self.first.q.control = call.control(self.threads)
+        with nogil:
+            status = self.f.backward(calls, n)
+            for i in range(n):
+                fr_tape_free(tapes[i])
+        self.first.tape.release()
+        if self.second is not None:
+            self.second.tape.release()
+        return call.finish(status)
 
 
 def forward(*args, threads=1, **options):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ class Linear(Activation):
     """x"""
 
     from_output = True
+    replays = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return x
@@ -31,12 +33,13 @@ class Tanh(Activation):
     """tanh(x)"""
 
     from_output = True
+    replays = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return _in_c("tanh", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
-        return dy * (1 - y * y)
+        return _times(dy, y, lambda y: 1 - y * y)
 
 
 @register("activation")
@@ -44,12 +47,13 @@ class Sigmoid(Activation):
     """1 / (1 + exp(-x))"""
 
     from_output = True
+    replays = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         return _in_c("sigmoid", x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
-        return dy * (y * (1 - y))
+        return _times(dy, y, lambda y: y * (1 - y))
 
 
 @register("activation")
@@ -57,15 +61,16 @@ class Relu(Activation):
     """max(x, 0); the derivative at 0 is 0"""
 
     from_output = True
+    replays = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0)
+        return kernels.in_numpy(np.maximum, x, 0, out=np.empty_like(x))
 
     def forward_over(self, x: np.ndarray) -> np.ndarray:
-        return np.maximum(x, 0, out=x)
+        return kernels.in_numpy(np.maximum, x, 0, out=x)
 
     def backward(self, y: np.ndarray, dy: np.ndarray, x: Any = None) -> np.ndarray:
-        return dy * (y > 0)
+        return _times(dy, y, lambda y: y > 0)
 
 
 @register("activation")
@@ -217,6 +222,7 @@ class Softmax(Activation):
 
     axis: int = -1
     from_output = True
+    replays = True
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         rows = np.ascontiguousarray(np.moveaxis(x, self.axis, -1))
@@ -277,3 +283,12 @@ class SparseSigmoid(Activation):
 
 def _in_c(name: str, x: np.ndarray) -> np.ndarray:
     return kernels.activate(name, np.ascontiguousarray(x), threads=threads.get_num_threads()).reshape(np.shape(x))
+
+
+def _times(dy: np.ndarray, y: np.ndarray, slope: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """dy * slope(y)"""
+    return kernels.in_numpy(_multiply, dy, y, slope, out=np.empty_like(dy))
+
+
+def _multiply(dy: np.ndarray, y: np.ndarray, slope: Callable[[np.ndarray], np.ndarray], out: np.ndarray) -> None:
+    np.multiply(dy, slope(y), out=out)

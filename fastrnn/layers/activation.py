@@ -44,6 +44,10 @@ class Activation(Layer):
         """What another layer takes for its `activation` when it is given this layer."""
         return self.activation
 
+    @property
+    def replays(self) -> bool:  # type: ignore[override]
+        return bool(self.activation.replays)
+
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Saved]:
         y = self.activation.forward(x)
         return y, Saved(y, None if self.activation.from_output else x)

@@ -175,6 +175,10 @@ class Bidirectional(Layer):
 
     # forward and backward
 
+    @property
+    def replays(self) -> bool:  # type: ignore[override]
+        return all(layer.replays for layer in self.directions)
+
     def forward(self, x: Any, mask: Any, context: Context) -> tuple[Any, Any]:
         x, *states = as_list(x)
         merged, *outs = self._place_for(x)
@@ -205,7 +209,7 @@ class Bidirectional(Layer):
         kernels.run_backward(*calls, threads=threads.get_num_threads())
         dx, other = (call.dx for call in calls)
         if dx is not None:
-            dx += other
+            kernels.in_numpy(np.add, dx, other, out=dx)
         return [dx, *calls[0].dinitial, *calls[1].dinitial] if had_initial_state else dx
 
     def _place_for(self, x: Array) -> tuple[Array | None, Array | None, Array | None]:
@@ -224,7 +228,8 @@ class Bidirectional(Layer):
 
     def _merge(self, y: Array, z: Array) -> Array:
         if self.merge_mode == "concat":
-            return np.concatenate([y, z], axis=-1)
+            both = np.empty((*y.shape[:-1], y.shape[-1] + z.shape[-1]), y.dtype)
+            return kernels.in_numpy(_concatenate, y, z, out=both)
         if self.merge_mode == "sum":
             return y + z
         if self.merge_mode == "ave":
@@ -244,6 +249,10 @@ class Bidirectional(Layer):
             return dy / 2, dy / 2
         y, z = outputs
         return dy * z, dy * y
+
+
+def _concatenate(y: Array, z: Array, out: Array) -> None:
+    np.concatenate([y, z], axis=-1, out=out)
 
 
 del Bidirectional.weights  # the constructor's argument; the attribute is Layer.weights

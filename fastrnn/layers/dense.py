@@ -94,6 +94,10 @@ class Dense(Layer):
     def final_activation(self) -> Any:
         return self.activation
 
+    @property
+    def replays(self) -> bool:  # type: ignore[override]
+        return bool(self.activation.replays)
+
     def forward(self, x: Array, mask: Array | None, context: Context) -> tuple[Array, Saved | None]:
         if x.ndim < 2 or x.shape[-1] != self.kernel.shape[0]:
             self.check_shape(x.shape)

@@ -55,6 +55,10 @@ class Dropout(Layer):
         if len(wanted) != len(shape) or any(n not in (None, 1, m) and m for n, m in zip(wanted, shape, strict=True)):
             raise ValueError(f"{self.title}: noise_shape {self.noise_shape} does not fit input of shape {shape}")
 
+    @property
+    def replays(self) -> bool:  # type: ignore[override]
+        return self.noise_shape is None
+
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Array | None]:
         if not context.training or self.rate == 0:
             return x, None

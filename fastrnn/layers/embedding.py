@@ -92,6 +92,10 @@ class Embedding(Layer):
                 raise ValueError(f"{self.title} expects whole numbers as ids; received {ids[~whole][0]}")
         return np.asarray(ids, np.int64, order="C")
 
+    @property
+    def replays(self) -> bool:  # type: ignore[override]
+        return not self.mask_zero
+
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Array | None]:
         try:
             y = kernels.gather_rows(self.embeddings.values, x, threads=threads.get_num_threads())

@@ -164,7 +164,7 @@ class Recurrent(Layer):
         """The weights as the kernels want them, packed anew when they have changed. Several threads may ask at once."""
         version = tuple(w.version for w in self._weights)
         cached = self._packed
-        if cached and cached[0] == version and (cached[1] or not backward):
+        if cached and cached[0] == version and (cached[1] or not backward) and not kernels.is_recorded():
             return cached[2]
         bias = None if self.bias is None else self.bias.values
         packed = kernels.pack(
@@ -208,6 +208,10 @@ class Recurrent(Layer):
         return [mask] + [None] * self.cell.states if self.return_state else mask
 
     # forward and backward
+
+    @property
+    def replays(self) -> bool:  # type: ignore[override]
+        return not self.stateful
 
     def forward(self, x: Any, mask: Any, context: Context) -> tuple[Any, Any]:
         x, *initial_state = as_list(x)
@@ -399,7 +403,9 @@ def _rows(gradient: Array | None) -> Array | None:
 
 
 def _contiguous(gradient: Array | None) -> Array | None:
-    return None if gradient is None else np.ascontiguousarray(gradient)
+    if gradient is None or gradient.flags.c_contiguous:
+        return gradient
+    return kernels.in_numpy(np.positive, gradient, out=np.empty(gradient.shape, gradient.dtype))
 
 
 def first(mask: Any) -> Array | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .._core import kernels
 from ..registry import register
 from ..states import Context
 from .layer import Array, Layer
@@ -26,6 +27,8 @@ class _Rearrangement(Layer):
 @dataclass(eq=False, repr=False)
 class Flatten(_Rearrangement):
     """(batch, ...) -> (batch, values)."""
+
+    replays = True
 
     expects = "(batch, ...)"
 
@@ -129,6 +132,7 @@ class RepeatVector(_Rearrangement):
     n: int
 
     expects = "(batch, values)"
+    replays = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,7 +143,14 @@ class RepeatVector(_Rearrangement):
         return shape[0], self.n, shape[1]
 
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, None]:
-        return np.repeat(x[:, None, :], self.n, axis=1), None
+        y = np.empty(self.output_shape(x.shape), x.dtype)
+        return kernels.in_numpy(_repeat, x, out=y), None
 
     def backward(self, saved: None, dy: Array) -> Array:
-        return dy.sum(axis=1)
+        dx = np.empty((dy.shape[0], dy.shape[2]), dy.dtype)
+        return kernels.in_numpy(np.sum, dy, out=dx, axis=1)
+
+
+def _repeat(x: Array, out: Array) -> None:
+    """(batch, values) into every step of (batch, n, values)."""
+    out[...] = x[:, None, :]

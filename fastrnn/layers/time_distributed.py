@@ -77,6 +77,10 @@ class TimeDistributed(Layer):
     def final_activation(self) -> Any:
         return self.layer.final_activation
 
+    @property
+    def replays(self) -> bool:  # type: ignore[override]
+        return self.layer.replays
+
     def cast(self, x: Any) -> Any:
         return self.layer.cast(x)
 

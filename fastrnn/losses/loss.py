@@ -211,7 +211,9 @@ class Loss(Configurable):
 
     def _targets(self, y_true: np.ndarray, y_pred: np.ndarray, kept: np.ndarray | None) -> np.ndarray:
         """The targets in the form the rows' code wants; what is not kept is not looked at."""
-        return y_true.astype(y_pred.dtype, copy=False)
+        if y_true.dtype == y_pred.dtype:
+            return y_true
+        return kernels.in_numpy(_copy, y_true, out=np.empty(y_true.shape, y_pred.dtype))
 
     def _impossible(self, y_true: np.ndarray, first: Any, classes: int) -> ValueError:
         """What is said of targets `y_true` that the kernels refuse, `first` before the others."""
@@ -254,6 +256,10 @@ class Loss(Configurable):
         if not -a.ndim <= axis < a.ndim:
             raise ValueError(f"{self.name}: axis {axis} does not exist in an array of shape {a.shape}")
         return np.moveaxis(a, axis, -1)
+
+
+def _copy(a: np.ndarray, out: np.ndarray) -> None:
+    out[...] = a
 
 
 def same_shape(y_true: Any, y_pred: Any, what: str) -> tuple[np.ndarray, np.ndarray]:

@@ -144,6 +144,15 @@ class CallbackList(Callback):
         """The `History` in the list, None if there is none."""
         return self._find(History)
 
+    @property
+    def only_ours_between_batches(self) -> bool:
+        """Whether no code of the user's is called between batches of training."""
+        called = [*self._hooks["on_train_batch_begin"], *self._hooks["on_train_batch_end"], self.on_train_batch_end]
+        if self.progress is not None:
+            called.append(self.progress.train_step)
+        methods = [getattr(hook, "__func__", None) for hook in called]
+        return all(m is not None and str(m.__module__).startswith(f"{__package__}.") for m in methods)
+
     def append(self, callback: Callback) -> None:
         self.callbacks.extend(_flatten(callback))
         self._sort_hooks()

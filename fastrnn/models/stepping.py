@@ -6,18 +6,28 @@ import math
 import signal
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..params import Parameter, Segment, segments, unique
 from ..states import Context, StateStore
 from .data import Batch
-from .network import Network, Plan
+from .network import Network, Plan, Run
 from .objective import Objective
 
 Array = np.ndarray
 Work = Callable[[], None]
+
+
+class Gradients(NamedTuple):
+    """What a step knows before its update: outputs and masks, the loss, the loss of each output, whether all of it and
+    all gradients, which lie in the parameters, are finite."""
+
+    run: Run
+    total: float
+    parts: list[float]
+    finite: bool
 
 
 class TrainingStep:
@@ -55,19 +65,30 @@ class TrainingStep:
         if self.optimizer is not None and self.trained:
             self.optimizer.build(self.trained)
 
-    def train(self, batch: Batch, updates: Updates | None = None) -> bool:
+    def train(
+        self,
+        batch: Batch,
+        updates: Updates | None = None,
+        differentiate: Callable[[Batch], Gradients] | None = None,
+    ) -> bool:
         """One step, after `claim`. Weights change only if loss and gradients are finite; says whether they are.
 
         Args:
             batch: checked arrays.
             updates: of the loop that this step is part of, if there is one.
+            differentiate: in place of this step's own.
         """
-        run, total, parts = self._differentiate(batch, self.training)
-        finite = math.isfinite(total) and all(s.gradients_are_finite() for s in self._segments)
+        run, total, parts, finite = (differentiate or self.differentiate)(batch)
         if finite and self.trained:
             (undivided if updates is None else updates.undivided)(self.optimizer.apply)
         self.objective.record(batch, run, total, parts)
         return finite
+
+    def differentiate(self, batch: Batch) -> Gradients:
+        """Leaves the gradients of the loss on a batch in the parameters."""
+        run, total, parts = self._differentiate(batch, self.training)
+        finite = math.isfinite(total) and all(s.gradients_are_finite() for s in self._segments)
+        return Gradients(run, total, parts, finite)
 
     def test(self, batch: Batch) -> None:
         """Takes the losses and metrics of a batch into the running means."""

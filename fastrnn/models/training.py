@@ -16,6 +16,7 @@ from .callback_list import CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
+from .recorded import Repeated
 from .stepping import TrainingStep, Updates, undivided
 
 Array = np.ndarray
@@ -163,10 +164,13 @@ class Trainable(Compilable):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
                 prepared = self._training_step
+                differentiate = prepared.differentiate
+                if isinstance(data, ArraySource) and callbacks.only_ours_between_batches:
+                    differentiate = Repeated(prepared).differentiate
                 with Updates() as updates:
                     for step, batch in enumerate(train):
                         callbacks.on_train_batch_begin(step)
-                        finite = prepared.train(batch, updates)
+                        finite = prepared.train(batch, updates, differentiate)
                         callbacks.on_train_batch_end(step, objective.logs, batch.size)
                         if not finite and not self.stop_training:
                             raise self._not_finite(f"epoch {epoch + 1}, batch {step}", batch)

@@ -32,7 +32,7 @@ import numpy as np
 
 from .. import threads
 from .._core import kernels
-from ..params import FLOAT_DTYPES, Block, Parameter, segments, unique
+from ..params import FLOAT_DTYPES, Block, Parameter, layout_version, segments, unique
 from ..registry import Configurable, serialize, snake_case
 from .groups import ACCUMULATOR, AVERAGE, Chunk, Group
 from .schedules import LearningRateSchedule
@@ -138,6 +138,7 @@ class Optimizer(Configurable):
         self._groups: list[Group] = []
         self._retired: dict[tuple[str, Parameter], Array] = {}
         self._blocks: list[Block] = []
+        self._located = -1
         self._chunks: list[Chunk] = []
         self._constrained: list[Parameter] = []
 
@@ -193,7 +194,7 @@ class Optimizer(Configurable):
             for name, p, view in group.views():
                 view[...] = known.pop((name, p), view)
         self._retired = known
-        self._blocks = []
+        self._located = -1
 
     def apply(self) -> None:
         """One step from the gradients that the parameters hold. Clipping overwrites the gradients.
@@ -278,21 +279,21 @@ class Optimizer(Configurable):
         return {k: v for k, v in self.__dict__.items() if k not in ("_chunks", "_blocks", "_constrained")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _blocks=[])
+        self.__dict__.update(state, _located=-1)
 
     # The parts of a step.
 
     def _locate(self) -> None:
         """Finds the memory of the parameters, which moves when a model adopts them."""
-        blocks = [p.block for p in self._parameters]
-        if blocks != self._blocks:
-            self._blocks = blocks
+        version = layout_version()
+        if self._located != version:
+            self._located, self._blocks = version, list(dict.fromkeys(p.block for p in self._parameters))
             most = CHUNK if self._in_numpy else sys.maxsize
             self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays, most)]
             self._constrained = [p for p in self._parameters if p.constraint is not None]
 
     def _changed(self) -> None:
-        for block in dict.fromkeys(self._blocks):
+        for block in self._blocks:
             block.changed()
 
     def _decays(self, p: Parameter) -> bool:
@@ -394,6 +395,8 @@ class Optimizer(Configurable):
         return ValueError(f"{type(self).__name__}: {name} must {rule}; received {getattr(self, name)!r}")
 
     def _nonnegative(self, name: str, value: Any) -> float:
+        if type(value) is float and 0 <= value < math.inf:
+            return value
         scalar = isinstance(value, (int, float, np.generic, np.ndarray)) and np.ndim(value) == 0
         if not scalar or not 0 <= float(value) < math.inf:
             raise ValueError(f"{type(self).__name__}: {name} must be a number >= 0 and finite; received {value!r}")

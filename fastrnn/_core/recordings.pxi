@@ -1,0 +1,184 @@
+# Recordings: calls of the kernels that are done again and again over the same memory. Included by kernels.pyx.
+
+cdef class Work:
+    """One call of a kernel, bound to its arrays, which it keeps alive. `run` may be called again: it then reads what the
+    arrays hold by that time, and writes over what it wrote before."""
+    cdef const fr_functions *f
+    cdef tuple arrays
+
+    cdef int run(self) except -1:
+        raise NotImplementedError
+
+    cdef bint bind(self, dict packs) except -1:
+        """Finds the works among `packs` that make the weights of this one, so that new weights reach it. Says whether
+        all were found."""
+        return True
+
+
+cdef Recording recorder = None  # the one that is being made, if there is one
+
+
+cdef int perform(Work work, tuple reads, tuple writes) except -1:
+    """Runs it and, where a recording is being made in this thread, takes it in. None stands for an array not given."""
+    work.run()
+    if is_recorded():
+        recorder.take(work, reads, writes)
+    return 0
+
+
+cpdef bint is_recorded() except -1:
+    """Whether a recording is being made in this thread, in which weights must be packed even if they were already."""
+    return recorder is not None and recorder.thread == PyThread_get_thread_ident()
+
+
+cdef class Recording:
+    """What the kernels do in a `with` block, to be done again by `replay` without the Python in between.
+
+        with Recording([x, y, weights, gradients], most_bytes=1 << 24) as recording:
+            ...                         # calls of kernels and nothing else that touches numbers
+        if recording.complete:
+            x[...], y[...] = ...
+            recording.replay()          # every call once more, in order, into the same arrays
+
+    It is complete if whatever a kernel read is one of the `arrays` or came out of a kernel before, so that nothing that
+    NumPy made in between is missing. Who writes with NumPy into arrays of the kernels is not found out: only code that
+    does not may be recorded. While one recording is made, in whichever thread, another comes out not complete.
+
+    Args:
+        arrays: what is there before: inputs, weights, gradients.
+        most_bytes: if the results take more memory than this, which `replay` holds on to, it is not complete.
+
+    Attributes:
+        complete: whether it can be replayed.
+        totals: of the losses, in their order, after the last run.
+        finite: whether what was checked to be finite was so in the last run.
+    """
+    cdef readonly bint complete
+    cdef unsigned long thread
+    cdef list works, bounds
+    cdef dict packs
+    cdef size_t left
+
+    def __init__(self, arrays, size_t most_bytes):
+        self.works, self.bounds, self.packs, self.left = [], [], {}, most_bytes
+        for array in arrays:
+            self.learn(array)
+
+    def __enter__(self):
+        global recorder
+        self.complete = recorder is None and not self.works
+        if self.complete:
+            self.thread, recorder = PyThread_get_thread_ident(), self
+        return self
+
+    def __exit__(self, *_):
+        global recorder
+        if recorder is self:
+            recorder = None
+        if _[0] is not None:
+            self.refuse()
+
+    def __reduce__(self):
+        raise TypeError("a recording is bound to memory and does not pickle or copy")
+
+    cdef int learn(self, array) except -1:
+        """Takes note that this memory holds what a replay will find there."""
+        cdef cnp.ndarray a = <cnp.ndarray?>array
+        cdef size_t start = <size_t>cnp.PyArray_DATA(a)
+        self.bounds.append((start, start + cnp.PyArray_NBYTES(a), a))
+        return 0
+
+    cdef bint knows(self, array) except -1:
+        if array is None:
+            return True
+        cdef size_t start = <size_t>cnp.PyArray_DATA(<cnp.ndarray>array)
+        for first, stop, _ in self.bounds:
+            if first <= start < stop:
+                return True
+        return False
+
+    cdef int take(self, Work work, tuple reads, tuple writes) except -1:
+        if not self.complete:
+            return 0
+        for array in reads:
+            if not self.knows(array):
+                self.refuse()
+                return 0
+        if not work.bind(self.packs):
+            self.refuse()
+            return 0
+        for array in writes:
+            if array is not None and not self.knows(array):
+                if <size_t>array.nbytes > self.left:
+                    self.refuse()
+                    return 0
+                self.left -= array.nbytes
+                self.learn(array)
+        if isinstance(work, PackWork):
+            self.packs[(<PackWork>work).packed] = work
+        work.arrays = (reads, writes)
+        self.works.append(work)
+        return 0
+
+    cdef void refuse(self):
+        self.complete = False
+        self.works, self.bounds, self.packs = [], [], {}
+
+    def replay(self):
+        """Does it all again. Says whether every kernel took what it was given (labels that are classes, say); if not,
+        the arrays hold nothing of use."""
+        cdef Work work
+        if not self.complete:
+            raise RuntimeError("this recording is not complete and cannot be replayed")
+        try:
+            for work in self.works:
+                work.run()
+        except ValueError:
+            return False
+        except BaseException:
+            self.refuse()
+            raise
+        return True
+
+    @property
+    def totals(self):
+        return [(<LossWork>work).q.total for work in self.works if isinstance(work, LossWork)]
+
+    @property
+    def finite(self):
+        return all([(<FiniteWork>work).finite for work in self.works if isinstance(work, FiniteWork)])
+
+
+cdef class ClearWork(Work):
+    cdef void *to
+    cdef size_t bytes
+
+    cdef int run(self) except -1:
+        memset(self.to, 0, self.bytes)
+        return 0
+
+
+def clear(array):
+    """Makes all numbers of `array` zero."""
+    cdef ClearWork work = ClearWork.__new__(ClearWork)
+    work.to = needed_data_of(array, real_type(array, "array"), array.shape, "array", True)
+    work.bytes = array.nbytes
+    perform(work, (), (array,))
+
+
+cdef class NumpyWork(Work):
+    cdef object function, out
+    cdef tuple given
+    cdef dict options
+
+    cdef int run(self) except -1:
+        self.function(*self.given, out=self.out, **self.options)
+        return 0
+
+
+def in_numpy(function, *given, out, **options):
+    """function(*given, out=out, **options), of NumPy, as a call that is recorded. Returns `out`."""
+    cdef NumpyWork work = NumpyWork.__new__(NumpyWork)
+    work.function, work.given, work.out, work.options = function, given, out, options
+    perform(work, tuple([a for a in given if isinstance(a, np.ndarray)]), (out,))
+    return out
