@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
+from types import FunctionType
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -151,10 +152,27 @@ def _function(name: str, custom_objects: Mapping[str, Any] | None) -> Any:
     raise ValueError(f"unknown function {name!r}; pass it in custom_objects={{{name!r}: ...}}")
 
 
+def is_own(thing: Any) -> bool:
+    """Whether the class of an object, or a function, is of this library and not of a user's."""
+    owner = thing if isinstance(thing, FunctionType) else type(thing)
+    return owner.__module__.partition(".")[0] == __package__
+
+
+def replays(thing: Any) -> bool:
+    """`thing.replays`, which says nothing of the subclasses that users write."""
+    return is_own(thing) and bool(thing.replays)
+
+
 class Configurable:
-    """Mixin: configuration, clone and repr from the dataclass fields of the subclass (see the module's docstring)."""
+    """Mixin: configuration, clone and repr from the dataclass fields of the subclass (see the module's docstring).
+
+    Attributes:
+        replays: whether what it does in training may be recorded (`models/recorded.py`): it touches numbers through
+            the kernels alone.
+    """
 
     kind: ClassVar[str] = "object"
+    replays: ClassVar[bool] = False
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments as JSON-able values."""

@@ -149,7 +149,7 @@ cdef class LossWork(Work):
         with nogil:
             self.f.loss(&self.q)
         if self.again and self.q.wrong >= 0:
-            raise ValueError("impossible targets")
+            raise OutOfRange("impossible targets")
         return 0
 
 
@@ -275,7 +275,7 @@ cdef cnp.ndarray checked_ids(ids, Py_ssize_t rows):
 
 
 cdef int check_range(const int64_t *id, Py_ssize_t n, Py_ssize_t rows) except -1:
-    """Raises ValueError unless all of n ids lie in [0, rows)."""
+    """Raises OutOfRange unless all of n ids lie in [0, rows)."""
     cdef int64_t low = 0, high = 0
     cdef Py_ssize_t i
     with nogil:
@@ -285,7 +285,7 @@ cdef int check_range(const int64_t *id, Py_ssize_t n, Py_ssize_t rows) except -1
             if id[i] > high:
                 high = id[i]
     if n and (low < 0 or high >= rows):
-        raise ValueError(f"ids must lie in [0, {rows}); received {low if low < 0 else high}")
+        raise OutOfRange(f"ids must lie in [0, {rows}); received {low if low < 0 else high}")
     return 0
 
 

@@ -15,7 +15,21 @@ cdef class Work:
         return True
 
 
+class OutOfRange(ValueError):
+    """Numbers of rows or classes that there are not."""
+
+
 cdef Recording recorder = None  # the one that is being made, if there is one
+
+
+def _forget_recorder():
+    """In a forked child: the thread that was making it is not there."""
+    global recorder
+    recorder = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_recorder)
 
 
 cdef int perform(Work work, tuple reads, tuple writes) except -1:
@@ -97,6 +111,10 @@ cdef class Recording:
                 return True
         return False
 
+    def holds(self, array):
+        """Whether a replay finds or makes what this array holds."""
+        return self.complete and self.knows(array)
+
     cdef int take(self, Work work, tuple reads, tuple writes) except -1:
         if not self.complete:
             return 0
@@ -125,15 +143,20 @@ cdef class Recording:
         self.works, self.bounds, self.packs = [], [], {}
 
     def replay(self):
-        """Does it all again. Says whether every kernel took what it was given (labels that are classes, say); if not,
-        the arrays hold nothing of use."""
+        """Does it all again. Says whether every label was a class and every id a row; if not, the arrays hold nothing of
+        use, and nothing random was drawn."""
         cdef Work work
+        cdef Py_ssize_t done = 0
         if not self.complete:
             raise RuntimeError("this recording is not complete and cannot be replayed")
         try:
             for work in self.works:
                 work.run()
-        except ValueError:
+                done += 1
+        except OutOfRange:
+            for work in self.works[:done]:
+                if isinstance(work, CountWork):
+                    (<CountWork>work).counter.value -= 1
             return False
         except BaseException:
             self.refuse()

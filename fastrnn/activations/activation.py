@@ -22,12 +22,10 @@ class Activation(Configurable):
 
     Attributes:
         from_output: whether the derivative follows from `y` alone; then nobody needs to keep `x`.
-        replays: whether it touches numbers through the kernels alone (see `models/recorded.py`).
     """
 
     kind = "activation"
     from_output: ClassVar[bool] = False
-    replays: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

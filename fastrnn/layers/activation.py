@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import activations
-from ..registry import register
+from ..registry import register, replays
 from ..states import Context
 from .layer import Array, BeforeActivation, Layer
 
@@ -46,7 +46,7 @@ class Activation(Layer):
 
     @property
     def replays(self) -> bool:  # type: ignore[override]
-        return bool(self.activation.replays)
+        return replays(self.activation)
 
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Array, Saved]:
         y = self.activation.forward(x)

@@ -10,7 +10,7 @@ import numpy as np
 from .. import threads
 from .._core import kernels
 from ..graph import as_list
-from ..registry import register
+from ..registry import register, replays
 from ..states import Context
 from .layer import Array, Layer
 from .recurrent import Recurrent, as_shapes, first
@@ -177,7 +177,7 @@ class Bidirectional(Layer):
 
     @property
     def replays(self) -> bool:  # type: ignore[override]
-        return all(layer.replays for layer in self.directions)
+        return all(map(replays, self.directions))
 
     def forward(self, x: Any, mask: Any, context: Context) -> tuple[Any, Any]:
         x, *states = as_list(x)

@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import activations, initializers, registry, threads
 from .._core import kernels
-from ..registry import register
+from ..registry import register, replays
 from ..states import Context
 from .layer import Array, BeforeActivation, Layer
 
@@ -96,7 +96,7 @@ class Dense(Layer):
 
     @property
     def replays(self) -> bool:  # type: ignore[override]
-        return bool(self.activation.replays)
+        return replays(self.activation)
 
     def forward(self, x: Array, mask: Array | None, context: Context) -> tuple[Array, Saved | None]:
         if x.ndim < 2 or x.shape[-1] != self.kernel.shape[0]:

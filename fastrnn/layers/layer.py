@@ -107,7 +107,6 @@ class Layer(Configurable):
     expects: ClassVar[str] = ""
     takes_states: ClassVar[bool] = False
     keeps_integers: ClassVar[bool] = False
-    replays: ClassVar[bool] = False
     stateful: ClassVar[bool] = False
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:

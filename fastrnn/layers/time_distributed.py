@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..registry import register
+from ..registry import register, replays
 from ..states import Context
 from .layer import Array, BeforeActivation, Layer
 
@@ -79,7 +79,7 @@ class TimeDistributed(Layer):
 
     @property
     def replays(self) -> bool:  # type: ignore[override]
-        return self.layer.replays
+        return replays(self.layer)
 
     def cast(self, x: Any) -> Any:
         return self.layer.cast(x)

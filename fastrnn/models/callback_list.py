@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..registry import Configurable, register
+from ..registry import Configurable, is_own, register
 from . import progress
 
 MODES = ("train", "test", "predict")
@@ -144,14 +144,13 @@ class CallbackList(Callback):
         """The `History` in the list, None if there is none."""
         return self._find(History)
 
-    @property
-    def only_ours_between_batches(self) -> bool:
-        """Whether no code of the user's is called between batches of training."""
-        called = [*self._hooks["on_train_batch_begin"], *self._hooks["on_train_batch_end"], self.on_train_batch_end]
-        if self.progress is not None:
-            called.append(self.progress.train_step)
-        methods = [getattr(hook, "__func__", None) for hook in called]
-        return all(m is not None and str(m.__module__).startswith(f"{__package__}.") for m in methods)
+    def has_only_own(self, hooks: Iterable[str]) -> bool:
+        """Whether no code of the user's is called at these hooks."""
+        names = [name for hook in hooks for name in (hook, ALIASES.get(hook, hook))]
+        called = [c for c in self.callbacks if any(overrides(c, name) for name in names)]
+        methods = [getattr(getattr(c, name), "__func__", None) for c in called for name in names]
+        bar = [] if self.progress is None else [self.progress]
+        return all(map(is_own, [self, *bar, *called, *methods]))
 
     def append(self, callback: Callback) -> None:
         self.callbacks.extend(_flatten(callback))

@@ -17,14 +17,16 @@ import numpy as np
 
 from .. import config, threads
 from .._core import kernels
+from ..losses.loss import Loss
 from ..params import layout_version, trainable_version
+from ..registry import is_own, replays
 from .data import Batch
 from .network import Run
+from .objective import OutputLoss
 from .stepping import Gradients, TrainingStep
 
 Array = np.ndarray
 MOST_BYTES = 1 << 25  # of results that a recording holds on to
-OURS = __name__.partition(".")[0]
 
 
 class Recorded(NamedTuple):
@@ -36,8 +38,8 @@ class Recorded(NamedTuple):
 
 
 class Repeated:
-    """Differentiates one batch after another of the same arrays as long as nothing but the rows changes: in an epoch
-    that no code of the user's can reach into.
+    """Differentiates one batch after another of the same arrays as long as nothing but the rows changes: for as long as
+    no callback of the user's is called.
 
     Args:
         step: whose `differentiate` this takes the place of.
@@ -45,7 +47,8 @@ class Repeated:
 
     def __init__(self, step: TrainingStep) -> None:
         self.step = step
-        self.known: dict[Any, Recorded | None] = {}
+        self.known: dict[int, Recorded | None] = {}  # by the number of rows; None where one step was seen
+        self.version: Any = None
         self.refused = bool(step.penalized) or not all(map(_layer_replays, step.network.steps))
 
     def differentiate(self, batch: Batch) -> Gradients:
@@ -53,12 +56,15 @@ class Repeated:
         y = batch.y
         if self.refused or batch.sample_weight is not None or y is None:
             return self.step.differentiate(batch)
-        key = batch.size, threads.get_num_threads(), config.epsilon(), trainable_version(), layout_version()
-        recorded = self.known.get(key)
+        version = threads.get_num_threads(), config.epsilon(), trainable_version(), layout_version()
+        if version != self.version:
+            self.version = version
+            self.known.clear()
+        recorded = self.known.get(batch.size)
         if recorded is None:
-            if key in self.known:
-                return self._record(key, batch)
-            self.known[key] = None
+            if batch.size in self.known:
+                return self._record(batch)
+            self.known[batch.size] = None
             return self.step.differentiate(batch)
         for own, a in zip(recorded.given, (*batch.x, *y), strict=True):
             np.copyto(own, a)  # type: ignore[arg-type]
@@ -66,19 +72,20 @@ class Repeated:
             return self.step.differentiate(batch)  # says what is wrong with the batch
         return self._found(recorded)
 
-    def _record(self, key: Any, batch: Batch) -> Gradients:
+    def _record(self, batch: Batch) -> Gradients:
         step = self.step
         if any(a is None for a in batch.y or ()):
             self.refused = True
             return step.differentiate(batch)
         x, y = _own(batch.x), _own(batch.y)
         arrays = [a for block in dict.fromkeys(p.block for p in step.weights) for a in (block.values, block.gradients)]
-        self.refused = not all(part.weight is None and _ours(part.loss) for part in step.objective.losses)
+        self.refused = not all(map(_loss_replays, step.objective.losses))
         with kernels.Recording([*x, *y, *arrays], MOST_BYTES) as recording:
             found = step.differentiate(Batch(x, [*y], None, batch.size))
-        self.refused |= not recording.complete or any(m is not None for m in found.run.masks)
+        self.refused |= any(m is not None for m in found.run.masks) or recording.totals != found.parts
+        self.refused |= not all(map(recording.holds, found.run.outputs))
         if not self.refused:
-            self.known[key] = Recorded([*x, *y], found.run._replace(tape=[]), recording)
+            self.known[batch.size] = Recorded([*x, *y], found.run._replace(tape=[]), recording)
         return found._replace(run=self._shown(found.run))
 
     def _found(self, recorded: Recorded) -> Gradients:
@@ -95,13 +102,15 @@ class Repeated:
 
 
 def _layer_replays(step: Any) -> bool:
-    return step.layer.replays and _ours(step.layer) and step.layer.activity_regularizer is None and not step.mask
+    return replays(step.layer) and step.layer.activity_regularizer is None and not step.mask
 
 
-def _ours(thing: Any) -> bool:
-    return type(thing).__module__.partition(".")[0] == OURS
+def _loss_replays(part: OutputLoss) -> bool:
+    loss = part.loss
+    return part.weight is None and isinstance(loss, Loss) and is_own(loss) and loss.in_kernels(False) is not None
 
 
 def _own(arrays: Sequence[Any] | None) -> list[Array]:
     """Copies; integers as the kernels take them."""
-    return [np.array(a, np.int64 if a.dtype.kind in "iu" else a.dtype, order="C") for a in arrays or ()]
+    whole = [a.dtype.kind in "iu" and np.can_cast(a.dtype, np.int64) for a in arrays or ()]
+    return [np.array(a, np.int64 if w else a.dtype, order="C") for a, w in zip(arrays or (), whole, strict=True)]

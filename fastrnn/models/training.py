@@ -12,7 +12,7 @@ import numpy as np
 from .. import rng
 from ..params import unique
 from ..states import Context, StateStore
-from .callback_list import CallbackList
+from .callback_list import ALIASES, HOOKS, CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
@@ -156,6 +156,7 @@ class Trainable(Compilable):
         if not prepared.trained:
             warnings.warn(f"model {self.name!r} has no weights that are trained: fit computes its loss", stacklevel=2)
         prepared.claim()
+        repeated = None
         self.stop_training, self._initial_epoch = False, None
         logs: dict[str, Any] = {}
         try:
@@ -165,8 +166,10 @@ class Trainable(Compilable):
                 callbacks.on_epoch_begin(epoch)
                 prepared = self._training_step
                 differentiate = prepared.differentiate
-                if isinstance(data, ArraySource) and callbacks.only_ours_between_batches:
-                    differentiate = Repeated(prepared).differentiate
+                if isinstance(data, ArraySource) and callbacks.has_only_own(ALIASES):
+                    if repeated is None or repeated.step is not prepared or not callbacks.has_only_own(HOOKS):
+                        repeated = Repeated(prepared)
+                    differentiate = repeated.differentiate
                 with Updates() as updates:
                     for step, batch in enumerate(train):
                         callbacks.on_train_batch_begin(step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 
 import numpy as np
@@ -191,3 +192,40 @@ def test_memory_is_cleared_in_a_replay_too():
         assert gradient.tolist() == [2, 2, 2] and recording.replay()
     with pytest.raises(ValueError, match="read-only"):
         kernels.clear(np.broadcast_to(np.float32(1), (1,)))
+
+
+def test_a_replay_that_is_refused_draws_nothing():
+    counter, labels, z = kernels.Counter(), np.array([0, 2]), rng.normal(size=(2, 3)).astype("float32")
+    with kernels.Recording([labels, z], 1 << 20) as recording:
+        counter.count()
+        y, _ = kernels.dropout(z, 0.5, seed=1, call=counter)
+        kernels.loss("sparse_logits", labels, y)
+    assert recording.holds(y) and not recording.holds(np.zeros(3))
+    labels[0] = -1
+    assert not recording.replay() and counter.value == 1
+    labels[0] = 1
+    assert recording.replay() and counter.value == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_forked_while_another_thread_records_makes_recordings_of_its_own():
+    recording, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        with kernels.Recording([], 0):
+            recording.set()
+            may_end.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    recording.wait(30)
+    child = os.fork()
+    if child == 0:
+        with kernels.Recording([A, B], 1 << 20) as own:
+            kernels.product(A, B)
+        os._exit(0 if own.complete else 1)
+    try:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        may_end.set()
+        holder.join()

@@ -12,8 +12,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import Input, Model, Sequential, callbacks, config, layers, metrics, optimizers, threads, utils
-from fastrnn.losses import MeanSquaredError
+from fastrnn import (
+    Input,
+    Model,
+    Sequential,
+    activations,
+    callbacks,
+    config,
+    layers,
+    metrics,
+    optimizers,
+    threads,
+    utils,
+)
+from fastrnn.losses import Huber, MeanSquaredError
 from fastrnn.models import NonFiniteLossError, recorded
 
 SAMPLES, BATCH = 26, 4  # six whole batches, of which four are replayed, and a rest
@@ -47,6 +59,12 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
     monkeypatch.setattr(recorded.Repeated, "_found", counted)
     yield found
+
+
+class EveryEpoch(callbacks.Callback):
+    """A callback of a user's: whatever it does, an epoch begins with new recordings."""
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None: ...
 
 
 def fitted(make: Callable[[], Any], x: Any, y: Any, *, replayed: bool, epochs: int = 2, **options: Any) -> Any:
@@ -191,8 +209,21 @@ def test_a_replayed_step_has_the_same_bits(case: str, count: int, replays: list[
         check_same(make, x, y)
     finally:
         threads.set_num_threads(before)
-    # accumulation forgets at its third step which rows have gradients: what was recorded before is of no use then
-    assert replays == [BATCH] * (1 + 1 + 4 if case == "accumulation" else 8)
+    # the first epoch shows the whole batches and the rest once before they are recorded; accumulation forgets at its
+    # third step which rows have gradients, so that what was recorded before is of no use then
+    assert replays == [BATCH] * (1 + 1 if case == "accumulation" else 4) + [BATCH] * 6
+
+
+def test_epochs_of_one_batch_are_replayed(replays: list[int]) -> None:
+    check_same(REPLAYED["lstm"][0], X, Y, batch_size=SAMPLES, epochs=5, shuffle=False)
+    assert replays == [SAMPLES] * 3
+
+
+def test_every_epoch_begins_anew_behind_a_callback_of_a_users(replays: list[int]) -> None:
+    more = [EveryEpoch()], [callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]
+    for between in more:
+        fitted(REPLAYED["lstm"][0], X, Y, replayed=True, callbacks=between)
+    assert replays == [BATCH] * 16
 
 
 class OwnLayer(layers.Dense):
@@ -211,6 +242,45 @@ class OwnLoss(MeanSquaredError):
     def value_and_gradient(self, y_true: Any, y_pred: Any, *rest: Any, **named: Any) -> Any:
         y_pred += 1
         return super().value_and_gradient(y_true, y_pred, *rest, **named)
+
+
+class OwnRecurrent(layers.LSTM):
+    def run(self, x: Any, *rest: Any, **named: Any) -> Any:
+        return super().run(2 * x, *rest, **named)
+
+    def prepare(self, x: Any, *rest: Any, **named: Any) -> Any:
+        return super().prepare(x * 2 if x.flags.owndata else x, *rest, **named)
+
+
+class OwnTanh(activations.Tanh):
+    def forward(self, x: Any) -> Any:
+        y = super().forward(x)
+        y *= 2
+        return y
+
+    def backward(self, y: Any, dy: Any, x: Any = None) -> Any:
+        return 2 * super().backward(y / 2, dy, x)
+
+
+class Tripled:
+    """A loss that is no `Loss`."""
+
+    def value_and_gradient(self, y_true: Any, y_pred: Any) -> Any:
+        value, dy = MeanSquaredError().value_and_gradient(y_true, y_pred)
+        dy *= 3
+        return 3 * value, dy
+
+
+def frozen_branch() -> Model:
+    x = Input((5, 3))
+    frozen = layers.Dense(2, name="b", trainable=False)(layers.GRU(4, trainable=False)(x))
+    return Model(x, [layers.Dense(2, name="a")(layers.LSTM(6)(x)), frozen])
+
+
+def summed() -> Model:
+    x = Input((5, 3))
+    both = layers.Bidirectional(layers.GRU(4, return_sequences=True), merge_mode="sum", name="b")(x)
+    return Model(x, [layers.Dense(2, name="a")(layers.LSTM(6)(x)), both])
 
 
 def shared() -> Model:
@@ -238,6 +308,35 @@ NOT_REPLAYED: dict[str, tuple[Callable[[], Any], Any, Any]] = {
     "a layer of one's own": (lambda: compiled(sequence(layers.LSTM(6), OwnLayer(2))), X, Y),
     "a loss of one's own": (lambda: compiled(sequence(layers.LSTM(6), layers.Dense(2)), OwnLoss()), X, Y),
     "a loss in numpy": (lambda: compiled(sequence(layers.LSTM(6), layers.Dense(2)), "mape"), X, Y),
+    "a bidirectional layer of one's own": (
+        lambda: compiled(sequence(layers.Bidirectional(OwnRecurrent(3)), layers.Dense(2))),
+        X,
+        Y,
+    ),
+    "an activation of one's own": (
+        lambda: compiled(sequence(layers.LSTM(6), layers.Dense(3, activation=OwnTanh()), layers.Dense(2))),
+        X,
+        Y,
+    ),
+    "an activation layer of one's own": (
+        lambda: compiled(sequence(layers.LSTM(6), layers.Activation(OwnTanh()), layers.Dense(2))),
+        X,
+        Y,
+    ),
+    "steps of one's own": (
+        lambda: compiled(
+            sequence(layers.LSTM(6, return_sequences=True), layers.TimeDistributed(OwnLayer(2)), layers.LSTM(2))
+        ),
+        X,
+        Y,
+    ),
+    "a loss of another kind": (lambda: compiled(sequence(layers.LSTM(6), layers.Dense(2)), Tripled()), X, Y),
+    "a loss in numpy of a frozen branch": (lambda: compiled(frozen_branch(), ["mse", "mape"]), X, [Y, Y]),
+    "an output in numpy that only a metric sees": (
+        lambda: compiled(summed(), ["mse", None], metrics=[None, "mae"]),
+        X,
+        [Y, floats(SAMPLES, 5, 4)],
+    ),
     "loss weights": (lambda: compiled(two_outputs(), ["mse", "mse"], loss_weights=[0.5, 2.0]), X, [Y, Y]),
 }
 
@@ -247,6 +346,97 @@ def test_what_numpy_has_a_hand_in_is_not_replayed(case: str, replays: list[int])
     make, x, y = NOT_REPLAYED[case]
     check_same(make, x, y)
     assert replays == []
+
+
+class LargerDelta(callbacks.Callback):
+    """Changes the loss after each batch, by the older name of the hook."""
+
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.model.loss.delta *= 1.1
+
+
+class LargerDeltas(callbacks.CallbackList):
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.model.loss.delta *= 1.1
+
+
+def test_callbacks_between_batches_are_noticed_by_whatever_name(replays: list[int]) -> None:
+    def make() -> Any:
+        return compiled(sequence(layers.LSTM(6), layers.Dense(2)), Huber(0.1))
+
+    for between in ([LargerDelta()], [LargerDelta(), callbacks.LambdaCallback()]):
+        fitted(make, X, Y, replayed=True, callbacks=between)
+    model = make()
+    model.fit(X, Y, batch_size=BATCH, verbose=0, callbacks=LargerDeltas(add_history=True, model=model))
+    assert replays == []
+    fitted(make, X, Y, replayed=True, callbacks=[callbacks.TerminateOnNaN()])
+    assert replays == [BATCH] * 10
+
+
+def test_targets_of_any_type_are_what_they_are(replays: list[int]) -> None:
+    large = np.full((SAMPLES, 2), 2**63 + 2**62, np.uint64)
+    for y in (large, Y.astype("float16"), (Y > 0).astype("uint8"), (Y > 0).astype("int32"), Y.astype(">f4")):
+        check_same(lambda: compiled(sequence(layers.GRU(4), layers.Dense(2)), "mae"), X, y)
+
+
+def test_a_refused_batch_draws_nothing(replays: list[int]) -> None:
+    x, y = X[: 4 * BATCH], ids(4, 4 * BATCH)
+    calls = []
+    for between in ([], [callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]):
+        model = sequence(layers.LSTM(6, dropout=0.5, seed=1), layers.Dense(4, activation="softmax"))
+        compiled(model, "sparse_categorical_crossentropy")
+        y[-1] = 4
+        with pytest.raises(ValueError, match="labels"):
+            model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=between)
+        calls.append([entry["calls"] for entry in model.get_training_state()["layers"].values()])
+    assert calls == [[4], [4]] and replays == [BATCH]
+
+
+def test_an_error_of_a_signal_handler_ends_replayed_training(replays: list[int]) -> None:
+    class Pressed(ValueError):
+        pass
+
+    def handler(*_: Any) -> None:
+        raise Pressed
+
+    x, y = floats(64, 400, 3), floats(64, 2)
+    model = compiled(sequence(layers.LSTM(128), layers.Dense(2), shape=(400, 3)))
+
+    def press() -> None:
+        while len(replays) < 2:
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    pressing = threading.Thread(target=press)
+    try:
+        pressing.start()
+        with pytest.raises(Pressed):
+            model.fit(x, y, batch_size=16, epochs=200, verbose=0)
+    finally:
+        pressing.join()
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_other_models_that_are_made_meanwhile_leave_few_recordings(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    class Builds(metrics.Mean):
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            if len(held) % 3 == 0:
+                sequence(layers.GRU(2))
+            held.append(len(repeated[-1].known))
+
+    repeated: list[Any] = []
+    before = recorded.Repeated.__init__
+
+    def noted(self: Any, step: Any) -> None:
+        before(self, step)
+        repeated.append(self)
+
+    monkeypatch.setattr(recorded.Repeated, "__init__", noted)
+    compiled(sequence(layers.LSTM(6), layers.Dense(2)), metrics=[Builds()]).fit(X, Y, batch_size=2, verbose=0)
+    assert len(held) == 13 and max(held) == 1
 
 
 def test_samples_with_weights_and_stateful_layers_are_not_replayed(replays: list[int]) -> None:
@@ -318,8 +508,6 @@ def test_what_changes_inside_fit_changes_replayed_steps_too(replays: list[int]) 
             self.model.layers[1].trainable = epoch == 1
             self.model.loss.delta = 0.1 + epoch
             config.set_epsilon(1e-7 if epoch else 1e-6)
-
-    from fastrnn.losses import Huber
 
     def make() -> Any:
         return compiled(half_frozen(), Huber(), optimizers.Adam(optimizers.schedules.ExponentialDecay(0.01, 3, 0.5)))
