@@ -106,8 +106,7 @@ def _layer_replays(step: Any) -> bool:
 
 
 def _loss_replays(part: OutputLoss) -> bool:
-    loss = part.loss
-    return part.weight is None and isinstance(loss, Loss) and is_own(loss) and loss.in_kernels(False) is not None
+    return part.weight is None and isinstance(part.loss, Loss) and is_own(part.loss)
 
 
 def _own(arrays: Sequence[Any] | None) -> list[Array]:
