@@ -452,31 +452,6 @@ cdef class FiniteRowsWork(FiniteWork):
         return 0
 
 
-def column_sum(a, out, *, threads=1, isa=None):
-    """out [N] += a [M,N] summed over its rows, in their order."""
-    cdef ColumnSumWork work = ColumnSumWork.__new__(ColumnSumWork)
-    cdef int typenum = real_type(a, "a"), most = threads_of(threads)
-    if a.ndim != 2:
-        raise ValueError(f"a must have shape (M, N); received {a.shape}")
-    work.M, work.N = a.shape
-    work.a = data_of(a, typenum, a.shape, "a")
-    work.out = needed_data_of(out, typenum, (work.N,), "out", True)
-    work.f, work.threads = functions_of(build_named(isa), typenum), most
-    perform(work, (a, out), (out,))
-
-
-cdef class ColumnSumWork(Work):
-    cdef void *a
-    cdef void *out
-    cdef Py_ssize_t M, N
-    cdef int threads
-
-    cdef int run(self) except -1:
-        with nogil:
-            self.f.column_sum(self.a, self.M, self.N, self.out, self.threads)
-        return 0
-
-
 # ---- flat vectors of weights ---------------------------------------------------------------------------------------
 
 steps = {}

@@ -61,6 +61,7 @@ cdef extern from "src/fastrnn.h" nogil:
         const void *b
         const void *bias
         void *c
+        void *sums
         int transpose_a, transpose_b, accumulate
         fr_control control
     struct fr_update_call:
@@ -135,7 +136,6 @@ cdef extern from "src/fastrnn.h" nogil:
         int (*squared_norm)(const void *, ptrdiff_t, int, double *) noexcept nogil
         void (*gather_rows)(const void *, ptrdiff_t, const int64_t *, void *, ptrdiff_t, int) noexcept nogil
         void (*scatter_add_rows)(void *, ptrdiff_t, const int64_t *, const void *, ptrdiff_t, int) noexcept nogil
-        void (*column_sum)(const void *, ptrdiff_t, ptrdiff_t, void *, int) noexcept nogil
         void (*stream)(const fr_stream_call *) noexcept nogil
     struct fr_step_shape:
         const char *name

@@ -94,6 +94,7 @@ def product(
     transpose_a: bool = False,
     transpose_b: bool = False,
     bias: Array | None = None,
+    sums: Array | None = None,
     out: Array | None = None,
     accumulate: bool = False,
     threads: int = 1,
@@ -175,7 +176,6 @@ class Rows:
     def clear(self, table: Array | None = None) -> None: ...
     def all_finite(self, table: Array) -> bool: ...
 
-def column_sum(a: Array, out: Array, *, threads: int = 1, isa: str | None = None) -> None: ...
 def update(
     name: str,
     values: Array | None,

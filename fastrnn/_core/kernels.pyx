@@ -296,8 +296,12 @@ cdef class PackWork(Work):
 
 # ---- plain products ------------------------------------------------------------------------------------------------
 
-def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, out=None, bint accumulate=False, threads=1, isa=None):
-    """op(a) op(b) + bias, [M,N]; with `accumulate` it is added to `out`. The same bits for any number of threads."""
+def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, sums=None, out=None, bint accumulate=False,
+            threads=1, isa=None):
+    """op(a) op(b) + bias, [M,N]; with `accumulate` it is added to `out`. The same bits for any number of threads.
+
+    With `transpose_a`, sums [N] += the sums of b's columns.
+    """
     cdef int typenum = real_type(a, "a")
     cdef ProductWork work = ProductWork.__new__(ProductWork)
     cdef fr_product_call *q = &work.q
@@ -315,11 +319,14 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     q.bias = data_of(bias, typenum, (q.N,), "bias")
     if bias is not None and transpose_a:
         raise ValueError("bias is for products without transpose_a")
+    q.sums = data_of(sums, typenum, (q.N,), "sums", True)
+    if sums is not None and (not transpose_a or q.M == 0):
+        raise ValueError("sums are for products with transpose_a that have a row")
     if out is None:
         out = new_array((q.M, q.N), typenum)
     q.c = data_of(out, typenum, (q.M, q.N), "out", True)
     work.f, work.threads = functions_of(build_named(isa), typenum), threads_of(threads)
-    perform(work, (a, b, bias, out) if accumulate else (a, b, bias), (out,))
+    perform(work, (a, b, bias, sums, out) if accumulate else (a, b, bias, sums), (out, sums))
     return out
 
 

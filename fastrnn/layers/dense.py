@@ -127,9 +127,10 @@ class Dense(Layer):
         if self.trainable and len(dz):
             blank = self.kernel.blank
             dkernel = self.kernel.lend_gradient(overwritten=blank)
-            kernels.product(x_rows, dz, transpose_a=True, out=dkernel, accumulate=not blank, threads=count)
-            if self.bias is not None:
-                kernels.column_sum(dz, self.bias.lend_gradient(), threads=count)
+            dbias = None if self.bias is None else self.bias.lend_gradient()
+            kernels.product(
+                x_rows, dz, transpose_a=True, out=dkernel, sums=dbias, accumulate=not blank, threads=count
+            )
         if not input_gradient:
             return None
         if kept is None:

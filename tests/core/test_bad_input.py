@@ -239,13 +239,15 @@ def test_rows_and_sums_check_their_arrays(wrong):
     with refused:
         kernels.scatter_add_rows(table, ids, spoil(dy)[wrong])
     with refused:
-        kernels.column_sum(table, spoil(np.ones(3))[wrong])
+        kernels.product(table, table, transpose_a=True, sums=spoil(np.ones(3))[wrong])
     for not_ids in (ids.astype(float), ids.astype(bool), None, ids.astype(object)):
         with refused:
             kernels.gather_rows(table, not_ids)
     for frozen in (
         lambda: kernels.scatter_add_rows(read_only((4, 3)), ids, dy),
-        lambda: kernels.column_sum(table, read_only(3)),
+        lambda: kernels.product(table, table, transpose_a=True, sums=read_only(3)),
+        lambda: kernels.product(table, table.T.copy(), sums=np.ones(4)),
+        lambda: kernels.product(table[:, :0].copy(), table, transpose_a=True, sums=np.ones(3)),
     ):
         with refused:
             frozen()

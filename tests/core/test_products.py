@@ -1,4 +1,4 @@
-"""Matrix products, sums of columns, and rows by number."""
+"""Matrix products, the sums of columns that they take by the way, and rows by number."""
 
 from __future__ import annotations
 
@@ -120,17 +120,38 @@ def test_product_of_nan_and_infinity(dtype, isa):
     assert np.isnan(value[0]).all() and np.isposinf(value[1]).all() and (value[2] == 5).all()
 
 
+@builds
 @dtypes
-def test_column_sum_adds_in_a_fixed_order(dtype):
+def test_sums_of_columns_are_chains_from_the_first_row_on(dtype, isa):
+    """Whichever rows and panels of the product fall to whom; 770 rows of C are two turns, 800 of k two spans."""
     rng = np.random.default_rng(18)
-    for rows, columns in itertools.product((1, 2, 3, 64, 1000), (1, 3, 16, 33, 200)):
-        a, start = rng.normal(size=(rows, columns)).astype(dtype), rng.normal(size=columns).astype(dtype)
-        out, again = start.copy(), start.copy()
-        kernels.column_sum(a, out)
-        kernels.column_sum(a, again)
-        bound = (rows + 2) * np.finfo(dtype).eps * (np.abs(a.astype(float)).sum(0) + np.abs(start))
-        assert np.all(np.abs(out - (start.astype(float) + a.astype(float).sum(0))) <= bound)
-        assert out.tobytes() == again.tobytes()
+    sizes = (1, 1, 1), (3, 2, 3), (1, 3, 8), (5, 4, 9), (40, 5, 17), (3, 64, 64), (7, 101, 513), (770, 30, 40), (20, 800, 700)
+    for m, k, n in sizes:
+        a, b = operands(rng, m, n, k, dtype, transpose_a=True, transpose_b=False)
+        start = rng.normal(size=n).astype(dtype)
+        expected = start.copy()
+        for row in b:
+            expected += row
+        for threads in (1, 2, 3, 4):
+            sums = start.copy()
+            c = kernels.product(a, b, transpose_a=True, sums=sums, threads=threads, isa=isa)
+            np.testing.assert_array_equal(sums, expected)
+            np.testing.assert_array_equal(c, kernels.product(a, b, transpose_a=True, isa=isa))
+
+
+@builds
+@dtypes
+def test_long_sums_with_many_panels(dtype, isa):
+    """Several spans of k, and more panels than stay in L2 from block to block of it."""
+    rng = np.random.default_rng(20)
+    for m, n, k in ((5, 2100, 1600), (300, 230, 1000), (90, 1500, 400)):
+        a, b = operands(rng, m, n, k, dtype, transpose_a=True, transpose_b=False)
+        start = rng.normal(size=(m, n)).astype(dtype)
+        for plus in (0.0, start):
+            expected, bound = expected_and_bound(a, b, True, False, plus=plus)
+            out = start.copy()
+            kernels.product(a, b, transpose_a=True, out=out, accumulate=plus is start, threads=2, isa=isa)
+            assert np.all(np.abs(out - expected) <= bound), (m, n, k)
 
 
 @pytest.mark.parametrize("integer", ("int32", "int64"))

@@ -184,12 +184,15 @@ def test_dropout_goes_on_to_the_next_call_in_a_replay():
 
 
 def test_memory_is_cleared_in_a_replay_too():
-    gradient, dy = np.ones(3, "float32"), np.ones((2, 3), "float32")
-    with kernels.Recording([gradient, dy], 1 << 20) as recording:
-        kernels.clear(gradient)
-        kernels.column_sum(dy, gradient)
+    sums, table, dy = np.ones(3, "float32"), np.ones((4, 3), "float32"), np.ones((2, 3), "float32")
+    ids = np.array([3, 3])
+    with kernels.Recording([sums, table, dy, ids], 1 << 20) as recording:
+        kernels.clear(sums)
+        kernels.clear(table)
+        kernels.product(dy, dy, transpose_a=True, sums=sums)
+        kernels.scatter_add_rows(table, ids, dy)
     for _ in range(2):
-        assert gradient.tolist() == [2, 2, 2] and recording.replay()
+        assert sums.tolist() == [2, 2, 2] and table.tolist() == [[0] * 3] * 3 + [[2] * 3] and recording.replay()
     with pytest.raises(ValueError, match="read-only"):
         kernels.clear(np.broadcast_to(np.float32(1), (1,)))
 

@@ -1,4 +1,4 @@
-"""Rows of tables by their numbers, and sums over rows."""
+"""Rows of tables by their numbers."""
 
 from __future__ import annotations
 
@@ -31,21 +31,6 @@ def test_rows_are_read_and_added_to_in_order_by_any_number_of_threads(dtype, isa
             added = table.copy()
             kernels.scatter_add_rows(added, ids, dy, threads=threads, isa=isa)
             np.testing.assert_array_equal(added, expected)
-
-
-@builds
-@dtypes
-def test_column_sums_are_chains_from_the_first_row_on(dtype, isa):
-    rng = np.random.default_rng(7)
-    for rows, columns in ((1, 1), (2, 3), (3, 8), (4, 9), (5, 17), (64, 64), (101, 513), (30, 5000)):
-        a, start = rng.normal(size=(rows, columns)).astype(dtype), rng.normal(size=columns).astype(dtype)
-        total = np.zeros(columns, dtype)
-        for row in a:
-            total += row
-        for threads in (1, 2, 3, 4):
-            out = start.copy()
-            kernels.column_sum(a, out, threads=threads, isa=isa)
-            np.testing.assert_array_equal(out, start + total)
 
 
 def test_rows_are_noted_once_in_the_order_they_came():
@@ -95,7 +80,6 @@ def test_what_rows_refuse():
         lambda: rows.all_finite(None),
         lambda: kernels.Rows(-1),
         lambda: kernels.scatter_add_rows(table, np.array([0]), None),
-        lambda: kernels.column_sum(table, None),
     ):
         with pytest.raises((ValueError, TypeError)):
             call()

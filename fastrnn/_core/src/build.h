@@ -38,7 +38,7 @@ extern const struct fr_build BUILD;
         .activate = activate_array_##T, .softmax = softmax_##T, .argmax_rows = argmax_rows_##T, .loss = loss_##T,      \
         .dropout = dropout_##T, .keep = keep_##T, .update = update_##T, .all_finite = all_finite_##T,                  \
         .squared_norm = squared_norm_##T, .gather_rows = gather_rows_##T, .scatter_add_rows = scatter_add_rows_##T,    \
-        .column_sum = column_sum_##T, .stream = stream_##T,                                                            \
+        .stream = stream_##T,                                                            \
     }
 
 const struct fr_build BUILD = {

@@ -76,11 +76,11 @@ struct fr_backward_call {
 };
 
 /* c [M,N] = op(a) op(b) + bias [N], or c += op(a) op(b). op(a) is [M,K], op(b) is [K,N]; a transposed operand is
- * stored the other way round. Not both may be transposed. */
+ * stored the other way round. Not both may be transposed. With a transposed a, the columns of b may be summed by the way. */
 struct fr_product_call {
     ptrdiff_t M, N, K;
     const void *a, *b, *bias;
-    void *c;
+    void *c, *sums; /* sums [N] += those of b's columns, each a chain in the order of k; NULL for none */
     int transpose_a, transpose_b, accumulate;
     struct fr_control control;
 };
@@ -180,7 +180,6 @@ struct fr_functions {
     int (*squared_norm)(const void *x, ptrdiff_t n, int threads, double *result);
     void (*gather_rows)(const void *table, ptrdiff_t width, const int64_t *ids, void *rows, ptrdiff_t n, int threads);
     void (*scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *ids, const void *rows, ptrdiff_t n, int threads);
-    void (*column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out, int threads); /* out [columns] += */
 };
 
 /* What a step of `fr_update_call` takes: how many slots, how many coefficients, whether weights and gradients. */

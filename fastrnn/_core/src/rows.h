@@ -1,5 +1,5 @@
-/* rows.h - rows of tables, by number: what an Embedding reads, adds to and clears; and sums over rows. Included once for
- * float, once for double. */
+/* rows.h - rows of tables, by number: what an Embedding reads, adds to and clears; and functions of single numbers. Included
+ * once for float, once for double. */
 
 struct FN(rows_run) {
     REAL *table;        /* [*, width] */
@@ -50,44 +50,6 @@ static void FN(scatter_add_rows)(void *table, ptrdiff_t width, const int64_t *id
     struct FN(rows_run) q = { .table = table, .ids = ids, .rows = (REAL *)rows, .width = width, .n = n };
     const int most = (int)(width / (2 * VW) < threads ? width / (2 * VW) : threads);
     fr_parallel(NULL, n * width < 2 * FR_WORTH_A_THREAD || most < 1 ? 1 : most, FN(scatter_body), &q);
-}
-
-struct FN(sum_run) {
-    const REAL *a; /* [rows, columns] */
-    ptrdiff_t rows, columns;
-    REAL *out;     /* [columns] */
-};
-
-/* out[j] += sum_i a[i,j], in the order of i: panels of columns, in which four rows at a time join the sums. */
-static void FN(column_sum_body)(void *argument, int thread, int threads)
-{
-    const struct FN(sum_run) *q = argument;
-    enum { WIDE = 512, AT_ONCE = 4 };
-    const ptrdiff_t panel = q->columns / threads < WIDE ? (q->columns / threads + VW - 1) / VW * VW : WIDE;
-    const ptrdiff_t width = panel ? panel : VW, panels = (q->columns + width - 1) / width;
-    for (ptrdiff_t p = fr_share(panels, thread, threads); p < fr_share(panels, thread + 1, threads); p++) {
-        const ptrdiff_t j0 = p * width, n = q->columns - j0 < width ? q->columns - j0 : width;
-        REAL sum[WIDE] = { 0 };
-        for (ptrdiff_t i = 0; i < q->rows; i += AT_ONCE) {
-            const REAL *a = q->a + i * q->columns + j0;
-            const ptrdiff_t rows = q->rows - i < AT_ONCE ? q->rows - i : AT_ONCE;
-            for (ptrdiff_t j = 0; j < n; j += VW) {
-                FN(vec) s = FN(load)(sum + j);
-                if (rows == AT_ONCE && n - j >= VW)
-                    UNROLL for (int r = 0; r < AT_ONCE; r++) s += FN(load)(a + r * q->columns + j);
-                else
-                    for (ptrdiff_t r = 0; r < rows; r++) s += FN(load_part)(a + r * q->columns + j, n - j);
-                FN(store)(sum + j, s);
-            }
-        }
-        for (ptrdiff_t j = 0; j < n; j++) q->out[j0 + j] += sum[j];
-    }
-}
-
-static void FN(column_sum)(const void *a, ptrdiff_t rows, ptrdiff_t columns, void *out, int threads)
-{
-    struct FN(sum_run) q = { .a = a, .rows = rows, .columns = columns, .out = out };
-    fr_parallel(NULL, rows * columns < 4 * FR_WORTH_A_THREAD ? 1 : threads, FN(column_sum_body), &q);
 }
 
 /* y = f(x), element by element; y may be x. */
