@@ -104,12 +104,14 @@ class Context:
         training: whether dropout drops.
         record: whether a backward pass will follow; if not, `forward` may give None for `saved`.
         input_gradient: whether the gradient for the layer's inputs is wanted; if not, `backward` may give None.
+        early: whether a layer may give a `BeforeActivation` for its output: the loss goes on from there.
         store: where states of stateful layers and random streams are kept.
     """
 
     training: bool = False
     record: bool = False
     input_gradient: bool = True
+    early: bool = False
     store: StateStore = field(default_factory=StateStore)
 
     def stream(self, layer: Any) -> rng.Stream:

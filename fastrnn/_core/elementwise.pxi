@@ -50,7 +50,7 @@ def softmax(x, *, out=None, threads=1, isa=None):
     if array_of(x, "x").ndim == 0:
         raise ValueError("x must have an axis to sum along; received a number")
     if out is None:
-        out = np.empty(x.shape, x.dtype)
+        out = new_array(x.shape, typenum)
     cdef Py_ssize_t n = x.shape[x.ndim - 1], rows = x.size // n if n else 0
     cdef SoftmaxWork work = SoftmaxWork.__new__(SoftmaxWork)
     work.x, work.y = data_of(x, typenum, x.shape, "x"), data_of(out, typenum, x.shape, "out", True)
@@ -92,8 +92,8 @@ losses = tuple([chosen.losses[i].decode() for i in range(chosen.loss_count)])
 cdef dict loss_index = {name: i for i, name in enumerate(losses)}
 
 
-def loss(name, y_true, y_pred, *, kept=None, weights=None, double divisor=1, bint gradient=True, double smoothing=0,
-         double epsilon=0, double delta=1, threads=1, isa=None):
+def loss(name, y_true, y_pred, *, kept=None, weights=None, double divisor=1, bint gradient=True, bint softmax=False,
+         double smoothing=0, double epsilon=0, double delta=1, threads=1, isa=None):
     """A loss and its gradient, row by row.
 
     Args:
@@ -103,6 +103,7 @@ def loss(name, y_true, y_pred, *, kept=None, weights=None, double divisor=1, bin
         kept: bool [P], False: nothing of the row is looked at; its value and its gradient are 0. None keeps all.
         weights: float64 [P] or None for ones; they multiply, over `divisor`, gradient and total.
         gradient: whether it is wanted.
+        softmax: whether the predictions of a fused loss are the softmax of `y_pred`, in whose place the gradient comes.
         smoothing: of the targets of a crossentropy.
         epsilon: probabilities are clipped to [epsilon, 1 - epsilon].
         delta: of Huber's loss.
@@ -130,9 +131,16 @@ def loss(name, y_true, y_pred, *, kept=None, weights=None, double divisor=1, bin
         q.wanted = needed_data_of(y_true, typenum, (q.rows, q.classes), "y_true")
     q.kept = <unsigned char *>data_of(kept, cnp.NPY_BOOL, (q.rows,), "kept")
     q.weights = <double *>data_of(weights, cnp.NPY_FLOAT64, (q.rows,), "weights")
-    q.divisor, q.smoothing, q.epsilon, q.delta = divisor, smoothing, epsilon, delta
+    q.divisor, q.smoothing, q.epsilon, q.delta, q.softmax = divisor, smoothing, epsilon, delta, softmax
     values = np.empty(q.rows, y_pred.dtype)
-    slope = np.empty((q.rows, q.classes), y_pred.dtype) if gradient else None
+    slope = None
+    if softmax:
+        if not gradient or q.classes == 0 or name not in ("categorical_fused", "sparse_fused"):
+            raise ValueError("softmax is for the gradients of categorical_fused and sparse_fused, of at least one class")
+        data_of(y_pred, typenum, (q.rows, q.classes), "y_pred", True)
+        slope = y_pred
+    elif gradient:
+        slope = new_array((q.rows, q.classes), typenum)
     q.values = cnp.PyArray_DATA(<cnp.ndarray>values)
     q.gradient = cnp.PyArray_DATA(<cnp.ndarray>slope) if gradient else NULL
     work.f = functions_of(build_named(isa), typenum)

@@ -76,7 +76,7 @@ cdef extern from "src/fastrnn.h" nogil:
         ptrdiff_t row_count
         int threads
     struct fr_loss_call:
-        int loss
+        int loss, softmax
         ptrdiff_t rows, classes
         const void *predicted
         const void *wanted

@@ -136,6 +136,7 @@ def loss(
     weights: Array | None = None,
     divisor: float = 1,
     gradient: bool = True,
+    softmax: bool = False,
     smoothing: float = 0,
     epsilon: float = 0,
     delta: float = 1,

@@ -98,13 +98,15 @@ class Dense(Layer):
     def replays(self) -> bool:  # type: ignore[override]
         return replays(self.activation)
 
-    def forward(self, x: Array, mask: Array | None, context: Context) -> tuple[Array, Saved | None]:
+    def forward(self, x: Array, mask: Array | None, context: Context) -> tuple[Array | BeforeActivation, Saved | None]:
         if x.ndim < 2 or x.shape[-1] != self.kernel.shape[0]:
             self.check_shape(x.shape)
         bias = None if self.bias is None else self.bias.values
         z = kernels.product(_rows(x), self.kernel.values, bias=bias, threads=threads.get_num_threads())
         if x.ndim > 2:
             z = z.reshape(*x.shape[:-1], self.units)
+        if context.early:
+            return BeforeActivation(z), Saved(x, z, None, mask, context.input_gradient)
         if not context.record:
             return self.activation.forward_over(z), None
         kept = None if self.activation.from_output else z
@@ -128,9 +130,7 @@ class Dense(Layer):
             blank = self.kernel.blank
             dkernel = self.kernel.lend_gradient(overwritten=blank)
             dbias = None if self.bias is None else self.bias.lend_gradient()
-            kernels.product(
-                x_rows, dz, transpose_a=True, out=dkernel, sums=dbias, accumulate=not blank, threads=count
-            )
+            kernels.product(x_rows, dz, transpose_a=True, out=dkernel, sums=dbias, accumulate=not blank, threads=count)
         if not input_gradient:
             return None
         if kept is None:

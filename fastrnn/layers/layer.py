@@ -15,7 +15,8 @@ mask = [mask, None, None], and gives dx as a list; one of several outputs gives 
 stands for "no gradient".
 
 Losses that are fused with the last activation (softmax with crossentropy) hand backward a `BeforeActivation` instead of
-dy: the gradient of what went into the activation. Layers that take it say so by `final_activation`.
+dy: the gradient of what went into the activation. Layers that take it say so by `final_activation`. If the context says
+`early`, such a layer may in turn give the loss a `BeforeActivation` for y; it is written over.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def unique_name(prefix: str) -> str:
 
 @dataclass(slots=True)
 class BeforeActivation:
-    """A gradient that is with respect to the input of a layer's final activation, not to its output."""
+    """The input of a layer's final activation in place of its output, or the gradient of that input."""
 
     values: Array
 

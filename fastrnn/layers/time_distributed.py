@@ -86,6 +86,8 @@ class TimeDistributed(Layer):
 
     def forward(self, x: Array, mask: Any, context: Context) -> tuple[Any, Any]:
         y, saved = self.layer.forward(_fold(x), _fold_mask(x, mask), context)
+        if isinstance(y, BeforeActivation):
+            return BeforeActivation(_unfold(y.values, x.shape)), (saved, x.shape)
         return [_unfold(v, x.shape) for v in y] if isinstance(y, list) else _unfold(y, x.shape), (saved, x.shape)
 
     def backward(self, saved: Any, dy: Any) -> Array | None:

@@ -146,6 +146,7 @@ class Loss(Configurable):
         mask: Any = None,
         *,
         activation: str | None = None,
+        applied: bool = True,
     ) -> tuple[float, np.ndarray]:
         """The reduced loss and its gradient.
 
@@ -156,6 +157,7 @@ class Loss(Configurable):
             mask: one bool per position, as `sample_weight`; False positions do not exist for the loss.
             activation: `self.fuses`, if `y_pred` came out of that activation and the gradient is wanted for what
                 went into it (see the head of this file).
+            applied: False if `y_pred` has still to go through that softmax. Its memory may then be written over.
 
         Returns:
             loss (float) and gradient (shape and dtype of `y_pred`).
@@ -164,21 +166,27 @@ class Loss(Configurable):
             raise ValueError(f"{self.name}: reduction {self.reduction!r} gives no single value to train on")
         if activation is not None and activation != self.fuses:
             raise ValueError(f"{self.name} cannot be fused with {activation!r}; it fuses with {self.fuses!r}")
+        if not applied and activation != "softmax":
+            raise ValueError(f"{self.name}: applied=False is for activation='softmax'; received {activation!r}")
         rows = self._rows(y_true, y_pred, sample_weight, mask)
-        total, _, dy = self._compute(rows, fused=activation is not None, gradient=True)
+        total, _, dy = self._compute(rows, fused=activation is not None, gradient=True, softmax=not applied)
         axis = getattr(self, "axis", -1)
         if axis != -1:
             dy = np.ascontiguousarray(np.moveaxis(dy.reshape(*rows.positions, -1), -1, axis))
         return total, dy.reshape(np.shape(y_pred))
 
-    def _compute(self, rows: Rows, *, fused: bool, gradient: bool) -> tuple[float, np.ndarray, Any]:
+    def _compute(
+        self, rows: Rows, *, fused: bool, gradient: bool, softmax: bool = False
+    ) -> tuple[float, np.ndarray, Any]:
         """The reduced loss, values (P,) without weights, and, if it is wanted, the gradient (P, C) times its factors.
+        With `softmax` the predictions have still to go through it.
 
         Raises:
             ValueError: for impossible targets.
         """
         found = self.in_kernels(fused)
         if found is None:
+            rows = rows._replace(y_pred=kernels.softmax(np.ascontiguousarray(rows.y_pred))) if softmax else rows
             return self._compute_in_numpy(rows, gradient)
         name, options = found
         y_true = np.ascontiguousarray(self._targets(rows.y_true, rows.y_pred, rows.kept))
@@ -190,6 +198,7 @@ class Loss(Configurable):
             weights=rows.weights,
             divisor=rows.divisor,
             gradient=gradient,
+            softmax=softmax,
             threads=threads.get_num_threads(),
             **options,
         )

@@ -6,13 +6,14 @@ laid out flat among the other steps, so that one list says what runs, what is re
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..graph import Node, SymbolicTensor, as_list, topological
+from ..registry import replays
 from ..states import Context
 
 Array = np.ndarray
@@ -62,9 +63,10 @@ Record = tuple[Any, list[Array] | None, list[np.dtype] | None]
 
 
 class Run(NamedTuple):
-    """What a forward pass gives: one array and one mask per output, the sum of the activity penalties, the tape."""
+    """What a forward pass gives: one array (a `BeforeActivation` where the plan says `early`) and one mask per output,
+    the sum of the activity penalties, the tape."""
 
-    outputs: list[Array]
+    outputs: list[Any]
     masks: list[Array | None]
     penalty: float
     tape: list[Record | None]
@@ -160,14 +162,17 @@ class Network:
             if slot not in self.outputs:
                 step.done.append(slot)
 
-    def plan(self, context: Context) -> Plan:
+    def plan(self, context: Context, early: Collection[int] = ()) -> Plan:
         """How the steps run under `context`, with the layers' present `trainable`.
+
+        Outputs with the numbers `early` may come as a `BeforeActivation`.
 
         Backward passes a step if something below it is trained: its own weights, weights of the steps that feed it,
         or, with `context.input_gradient`, the inputs of the network.
         """
         contexts: Plan = []
-        variants: dict[tuple[bool, bool, bool], Context] = {}
+        variants: dict[tuple[bool, ...], Context] = {}
+        ends = {self.outputs[i] for i in early}
         wanted = [False] * self.count
         for slot in self.inputs:
             wanted[slot] = context.input_gradient
@@ -177,9 +182,9 @@ class Network:
             for slot in step.outputs:
                 wanted[slot] = passes
             training = context.training if step.training is None else step.training
-            key = training, passes, below
+            key = training, passes, below, passes and step.output in ends and replays(step.layer)
             if key not in variants:
-                variants[key] = replace(context, training=training, record=passes, input_gradient=below)
+                variants[key] = replace(context, training=training, record=passes, input_gradient=below, early=key[3])
             contexts.append(variants[key])
         return contexts
 

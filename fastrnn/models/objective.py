@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import losses, masks, metrics
 from ..layers.layer import BeforeActivation
+from ..registry import is_own
 from .data import Batch
 from .network import Network, Run
 
@@ -138,6 +139,13 @@ class Objective:
                     self.watched.append((i, weighted, metrics.get(metric, y.shape, outputs[i].shape)))
         self.resolved = True
 
+    @property
+    def early(self) -> set[int]:
+        """The outputs whose last softmax the loss can take itself, because nobody else looks at them."""
+        seen = {i for i, _, _ in self.watched}
+        taken = {part.index for part in self.losses if part.activation == "softmax" and is_own(part.loss)}
+        return taken - seen
+
     def _target(self, ys: Sequence[Array | None], i: int, what: str) -> Array:
         y = ys[i]
         if y is None:
@@ -154,13 +162,13 @@ class Objective:
         for part in self.losses:
             i = part.index
             y, w = self._target(ys, i, "loss"), None if weights is None else weights[i]
+            predicted, fused = run.outputs[i], {}
+            if isinstance(predicted, BeforeActivation):
+                predicted, fused = predicted.values, {"activation": part.activation, "applied": False}
+            elif part.activation is not None:
+                fused = {"activation": part.activation}
             try:
-                if part.activation is None:
-                    value, dy = part.loss.value_and_gradient(y, run.outputs[i], w, run.masks[i])
-                else:
-                    value, dy = part.loss.value_and_gradient(
-                        y, run.outputs[i], w, run.masks[i], activation=part.activation
-                    )
+                value, dy = part.loss.value_and_gradient(y, predicted, w, run.masks[i], **fused)
             except ValueError as error:
                 raise self._named(error, part.name) from error
             parts.append(value)

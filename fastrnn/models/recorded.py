@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import config, threads
 from .._core import kernels
+from ..layers.layer import BeforeActivation
 from ..losses.loss import Loss
 from ..params import layout_version, trainable_version
 from ..registry import is_own, replays
@@ -83,7 +84,7 @@ class Repeated:
         with kernels.Recording([*x, *y, *arrays], MOST_BYTES) as recording:
             found = step.differentiate(Batch(x, [*y], None, batch.size))
         self.refused |= any(m is not None for m in found.run.masks) or recording.totals != found.parts
-        self.refused |= not all(map(recording.holds, found.run.outputs))
+        self.refused |= not all(recording.holds(_array(y)) for y in found.run.outputs)
         if not self.refused:
             self.known[batch.size] = Recorded([*x, *y], found.run._replace(tape=[]), recording)
         return found._replace(run=self._shown(found.run))
@@ -98,11 +99,17 @@ class Repeated:
 
     def _shown(self, run: Run) -> Run:
         """What metrics get to see: copies of the outputs, which they may keep."""
-        return run._replace(outputs=[y.copy() for y in run.outputs]) if self.step.objective.watched else run
+        if not self.step.objective.watched:
+            return run
+        return run._replace(outputs=[y if isinstance(y, BeforeActivation) else y.copy() for y in run.outputs])
 
 
 def _layer_replays(step: Any) -> bool:
     return replays(step.layer) and step.layer.activity_regularizer is None and not step.mask
+
+
+def _array(y: Array | BeforeActivation) -> Array:
+    return y.values if isinstance(y, BeforeActivation) else y
 
 
 def _loss_replays(part: OutputLoss) -> bool:

@@ -54,11 +54,16 @@ class TrainingStep:
         self.network, self.objective, self.optimizer, self.store = network, objective, optimizer, store
         self.weights, self.trained = unique(weights), trained
         self.penalized = [p for p in trained if p.regularizer is not None]
-        self.training = network.plan(Context(training=True, record=True, input_gradient=False, store=store))
         self.testing = network.plan(Context(store=store))
+        self._plan_training()
         self._blocks: list[Any] = []
         self._segments: list[Segment] = []
         self.claim()
+
+    def _plan_training(self) -> None:
+        """Anew once it is known which outputs the loss may take before their last activation."""
+        context = Context(training=True, record=True, input_gradient=False, store=self.store)
+        self.training = self.network.plan(context, self.objective.early)
 
     def claim(self) -> None:
         """Makes these weights those of the optimizer, which another model may have used in between."""
@@ -93,12 +98,15 @@ class TrainingStep:
     def test(self, batch: Batch) -> None:
         """Takes the losses and metrics of a batch into the running means."""
         run = self.network.forward(batch.x, None, self.testing)
-        objective = self.objective
-        if not objective.resolved:
-            objective.resolve(batch.y or [None] * len(run.outputs), run.outputs, self.network)
-        total, parts = objective.value(batch, run)
+        self._resolve(batch, run)
+        total, parts = self.objective.value(batch, run)
         total += run.penalty + sum(p.regularizer.value_and_gradient(p.values)[0] for p in self.penalized)
-        objective.record(batch, run, total, parts)
+        self.objective.record(batch, run, total, parts)
+
+    def _resolve(self, batch: Batch, run: Run) -> None:
+        if not self.objective.resolved:
+            self.objective.resolve(batch.y or [None] * len(run.outputs), run.outputs, self.network)
+            self._plan_training()
 
     def gradients(self, batch: Batch, training: bool) -> tuple[float, list[Array]]:
         """The loss and one gradient per weight, zeros where it is not trained. Nothing else of the model changes."""
@@ -117,14 +125,12 @@ class TrainingStep:
                 segment.settle_gradients()
 
     def _add_gradients(self, batch: Batch, plan: Plan) -> tuple[Any, float, list[float]]:
-        network, objective = self.network, self.objective
-        run = network.forward(batch.x, None, plan)
-        if not objective.resolved:
-            objective.resolve(batch.y or [None] * len(run.outputs), run.outputs, network)
-        total, slopes, parts = objective.differentiate(batch, run)
+        run = self.network.forward(batch.x, None, plan)
+        self._resolve(batch, run)
+        total, slopes, parts = self.objective.differentiate(batch, run)
         total += run.penalty
         if math.isfinite(total):
-            network.backward(run, slopes)
+            self.network.backward(run, slopes)
         for p in self.penalized:
             value, slope = p.regularizer.value_and_gradient(p.values)
             total += value

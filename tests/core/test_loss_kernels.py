@@ -235,6 +235,27 @@ def test_softmax_of_rows(dtype, isa):
 
 @builds
 @dtypes
+@pytest.mark.parametrize("name", ("categorical_fused", "sparse_fused"))
+def test_a_loss_that_takes_the_softmax_itself_has_the_same_bits(name, dtype, isa):
+    rng = np.random.default_rng(6)
+    for rows, n in (*SIZES, (300, 250)):
+        y, _ = draw(name, rows, n, dtype)
+        z = (3 * rng.normal(size=(rows, n))).astype(dtype)
+        kept, weights = rng.random(rows) < 0.7, rng.uniform(0.5, 2, rows)
+        z[~kept] = np.nan
+        for options in ({"kept": kept}, {"kept": kept, "weights": weights, "divisor": 3.0}):
+            p = kernels.softmax(z, isa=isa)
+            total, values, dy, _ = kernels.loss(name, y, p, epsilon=EPSILON, isa=isa, **options)
+            for threads in (1, 3):
+                over = z.copy()
+                found = kernels.loss(name, y, over, softmax=True, epsilon=EPSILON, threads=threads, isa=isa, **options)
+                assert found[2] is over and found[0] == total and found[3] == -1
+                np.testing.assert_array_equal(found[1], values)
+                np.testing.assert_array_equal(over, dy)
+
+
+@builds
+@dtypes
 def test_argmax_is_that_of_numpy(dtype, isa):
     rng = np.random.default_rng(5)
     for rows, n in (*SIZES, (300, 250)):
@@ -248,6 +269,12 @@ def test_argmax_is_that_of_numpy(dtype, isa):
     a = rng.normal(size=(4, 5, 6)).astype(dtype)
     np.testing.assert_array_equal(kernels.argmax_rows(a, isa=isa), a.argmax(axis=-1))
     assert kernels.argmax_rows(a[0, 0], isa=isa) == a[0, 0].argmax()
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
 
 
 def test_what_a_loss_refuses():
@@ -271,12 +298,16 @@ def test_what_a_loss_refuses():
         (("squared_error", y, p), {"weights": np.ones(4, "float32")}),
         (("squared_error", y, p), {"weights": np.ones((4, 1))}),
         (("squared_error", y, p), {"threads": 0}),
+        (("squared_error", y, p), {"softmax": True}),
+        (("categorical_logits", y, p), {"softmax": True}),
+        (("categorical_fused", y, p), {"softmax": True, "gradient": False}),
+        (("categorical_fused", y[:, :0], p[:, :0]), {"softmax": True}),
+        (("categorical_fused", y, read_only(p)), {"softmax": True}),
         (("squared_error", y, p), {"isa": "sse9"}),
     ):
         with pytest.raises((ValueError, TypeError)):
             kernels.loss(*arguments, **options)
-    frozen = np.zeros((2, 2))
-    frozen.flags.writeable = False
+    frozen = read_only(np.zeros((2, 2)))
     for call in (
         lambda: kernels.softmax(1.0),
         lambda: kernels.softmax(np.zeros(3, int)),

@@ -125,7 +125,17 @@ def test_product_of_nan_and_infinity(dtype, isa):
 def test_sums_of_columns_are_chains_from_the_first_row_on(dtype, isa):
     """Whichever rows and panels of the product fall to whom; 770 rows of C are two turns, 800 of k two spans."""
     rng = np.random.default_rng(18)
-    sizes = (1, 1, 1), (3, 2, 3), (1, 3, 8), (5, 4, 9), (40, 5, 17), (3, 64, 64), (7, 101, 513), (770, 30, 40), (20, 800, 700)
+    sizes = (
+        (1, 1, 1),
+        (3, 2, 3),
+        (1, 3, 8),
+        (5, 4, 9),
+        (40, 5, 17),
+        (3, 64, 64),
+        (7, 101, 513),
+        (770, 30, 40),
+        (20, 800, 700),
+    )
     for m, k, n in sizes:
         a, b = operands(rng, m, n, k, dtype, transpose_a=True, transpose_b=False)
         start = rng.normal(size=n).astype(dtype)

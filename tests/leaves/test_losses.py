@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fastrnn import activations, losses, registry, threads
+from fastrnn._core import kernels
 
 BATCH, TIME, CLASSES = 5, 4, 3
 POSITIONS = (BATCH, TIME)
@@ -203,6 +204,33 @@ def test_only_a_matching_activation_is_fused() -> None:
     assert losses.MeanSquaredError().fuses is None
     with pytest.raises(ValueError, match="mean_squared_error cannot be fused with 'softmax'"):
         losses.MeanSquaredError().value_and_gradient([[0]], [[1.0]], activation="softmax")
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_loss_may_take_the_softmax_itself(weighted: bool) -> None:
+    rng = np.random.default_rng(17)
+    z, labels = rng.normal(size=(*POSITIONS, 5)), rng.integers(0, 5, POSITIONS)
+    more = weights_and_mask(POSITIONS, rng) if weighted else (None, None)
+
+    class Halved(losses.CategoricalCrossentropy):
+        def in_kernels(self, fused: bool) -> None:
+            return None
+
+        def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            return -(y_true * np.log(y_pred)).sum(axis=1) / 2, (y_pred - y_true) / 2
+
+    for loss, y in (
+        (losses.SparseCategoricalCrossentropy(), labels),
+        (losses.SparseCategoricalCrossentropy(ignore_class=2), labels),
+        (losses.CategoricalCrossentropy(label_smoothing=0.1), np.eye(5)[labels]),
+        (Halved(), np.eye(5)[labels]),
+    ):
+        value, dy = loss.value_and_gradient(y, kernels.softmax(z), *more, activation="softmax")
+        found = loss.value_and_gradient(y, z.copy(), *more, activation="softmax", applied=False)
+        assert found[0] == value
+        np.testing.assert_array_equal(found[1], dy)
+    with pytest.raises(ValueError, match="binary_crossentropy: applied=False is for activation='softmax'"):
+        losses.BinaryCrossentropy().value_and_gradient([[0]], [[1.0]], activation="sigmoid", applied=False)
 
 
 def poisoned(y: np.ndarray, p: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -360,3 +360,104 @@ def test_recompiling_starts_the_optimizer_and_the_metrics_anew() -> None:
     model.compile("adam", "mae", metrics=["mse"])
     assert model.optimizer.iterations == 0
     assert list(model.fit(x, y, verbose=0).history) == ["loss", "mse"] and model.optimizer.iterations == 1
+
+
+# Where no metric looks at probabilities, the loss takes the last softmax itself: no bit may depend on it.
+
+
+class OwnDense(layers.Dense):
+    """It looks at what `Dense` gives."""
+
+    def forward(self, x: Any, mask: Any, context: Any) -> Any:
+        y, saved = super().forward(x, mask, context)
+        return y * 1, saved
+
+
+class OwnCrossentropy(losses.CategoricalCrossentropy):
+    def value_and_gradient(self, y_true: Any, y_pred: Any, *rest: Any, **named: Any) -> Any:
+        assert abs(y_pred.sum(axis=-1) - 1).max() < 1e-5 and "applied" not in named
+        return super().value_and_gradient(y_true, y_pred, *rest, **named)
+
+
+def classifier(*last: Any, **options: Any) -> Sequential:
+    return Sequential([Input((5, 3)), layers.GRU(6, return_sequences=True, **options), *last])
+
+
+def frozen_top() -> Sequential:
+    model = classifier(layers.Dense(4, "softmax"))
+    model.layers[-1].trainable = False
+    return model
+
+
+def two_heads() -> Model:
+    x = Input((5, 3))
+    y = layers.LSTM(6, return_sequences=True)(x)
+    return Model(x, [layers.Dense(4, "softmax", name="a")(y), layers.Dense(4, "softmax", name="b")(y)])
+
+
+def seen_twice() -> Model:
+    x = Input((5, 3))
+    p = layers.Dense(4, "softmax", name="a")(layers.LSTM(6, return_sequences=True)(x))
+    return Model(x, [p, layers.Dense(4, "softmax", name="b")(p)])
+
+
+DENSE = layers.Dense
+HEADS = {
+    "dense": (lambda: classifier(DENSE(4, "softmax")), [True]),
+    "masked": (
+        lambda: Sequential(
+            [Input((5, 3)), layers.Masking(), layers.LSTM(6, return_sequences=True), DENSE(4, "softmax")]
+        ),
+        [True],
+    ),
+    "time distributed": (lambda: classifier(layers.TimeDistributed(DENSE(4, "softmax"))), [True]),
+    "an activation layer": (lambda: classifier(DENSE(4), layers.Activation("softmax")), [False]),
+    "an activation of the cell's sequence": (
+        lambda: Sequential([Input((5, 3)), layers.SimpleRNN(4, return_sequences=True), layers.Activation("softmax")]),
+        [False],
+    ),
+    "a penalty": (lambda: classifier(DENSE(4, "softmax", activity_regularizer="l2")), [False]),
+    "frozen": (frozen_top, [True]),
+    "all frozen": (lambda: classifier(DENSE(4, "softmax"), trainable=False), [True]),
+    "two heads": (two_heads, [True, True]),
+    "used again": (seen_twice, [False, True]),
+    "a layer of one's own": (lambda: classifier(OwnDense(4, "softmax")), [False]),
+}
+
+
+@pytest.mark.parametrize(
+    "loss", ("categorical_crossentropy", "sparse_categorical_crossentropy", OwnCrossentropy()), ids=str
+)
+@pytest.mark.parametrize("head", HEADS)
+def test_a_metric_that_looks_on_changes_no_bit(head: str, loss: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = np.random.default_rng(8)
+    x = data.normal(size=(22, 5, 3)).astype("float32") * (data.random((22, 5, 1)) < 0.8)
+    labels = data.integers(0, 4, (22, 5))
+    weights = data.uniform(0.5, 2, 22)
+    y = labels if loss == "sparse_categorical_crossentropy" else np.eye(4, dtype="float32")[labels]
+    make, taken = HEADS[head]
+    found, kinds = [], []
+    before = losses.Loss.value_and_gradient
+
+    def noted(self: Any, *given: Any, **named: Any) -> Any:
+        kinds.append(named.get("applied", True))
+        return before(self, *given, **named)
+
+    monkeypatch.setattr(losses.Loss, "value_and_gradient", noted)
+    outputs = len(taken)
+    for sample_weight in (None, weights):
+        for watched in (None, ["accuracy"]):
+            utils.set_random_seed(1)
+            model = make()
+            model.compile("adam", [loss] * outputs, metrics=watched and [watched] * outputs)
+            kinds.clear()
+            given = sample_weight if sample_weight is None else [sample_weight] * outputs
+            history = model.fit(x, [y] * outputs, sample_weight=given, batch_size=4, epochs=2, verbose=0)
+            early = [t and watched is None and isinstance(loss, str) for t in taken]
+            assert kinds[:outputs] == [True] * outputs and len(kinds) > outputs
+            assert kinds[outputs:] == [not e for e in early] * (len(kinds) // outputs - 1)
+            found.append((history.history["loss"], model.get_weights()))
+        (loss_without, without), (loss_with, with_metric) = found[-2:]
+        assert loss_without == loss_with
+        for a, b in zip(without, with_metric, strict=True):
+            np.testing.assert_array_equal(a, b)

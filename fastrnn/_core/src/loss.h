@@ -97,6 +97,12 @@ static REAL FN(row_sum)(const REAL *x, ptrdiff_t n)
     return FN(sum_of_lanes)(sum);
 }
 
+static void FN(row_softmax)(const REAL *x, ptrdiff_t n, REAL *y)
+{
+    const REAL total = FN(row_exp)(x, n, FN(row_max)(x, n), y);
+    FN(row_scale)(y, n, 1 / total, y);
+}
+
 struct FN(softmax_run) {
     const REAL *x;
     REAL *y;
@@ -107,12 +113,8 @@ static void FN(softmax_body)(void *argument, int thread, int threads)
 {
     const struct FN(softmax_run) *q = argument;
     unsigned saved = fr_flush_denormals_on();
-    for (ptrdiff_t i = fr_share(q->rows, thread, threads); i < fr_share(q->rows, thread + 1, threads); i++) {
-        const REAL *x = q->x + i * q->n;
-        REAL *y = q->y + i * q->n;
-        const REAL total = FN(row_exp)(x, q->n, FN(row_max)(x, q->n), y);
-        FN(row_scale)(y, q->n, 1 / total, y);
-    }
+    for (ptrdiff_t i = fr_share(q->rows, thread, threads); i < fr_share(q->rows, thread + 1, threads); i++)
+        FN(row_softmax)(q->x + i * q->n, q->n, q->y + i * q->n);
     fr_flush_denormals_restore(saved);
 }
 
@@ -311,6 +313,10 @@ static void FN(loss_rows)(int loss, struct FN(loss_run) *run, ptrdiff_t i0, ptrd
             ((REAL *)q->values)[i] = 0;
             if (r.dy) memset(r.dy, 0, (size_t)n * sizeof(REAL));
             continue;
+        }
+        if (q->softmax) {
+            FN(row_softmax)(r.p, n, r.dy);
+            r.p = r.dy;
         }
         r.s = (REAL)((q->weights ? q->weights[i] : 1) / q->divisor);
         if (loss >= FR_SPARSE_PROBABILITIES) {
