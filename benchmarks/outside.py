@@ -97,10 +97,16 @@ def profile(name: str, threads: int, epochs: int) -> dict[str, Any]:
         if callable(value) and not isinstance(value, type) and getattr(value, "__module__", "") == kernels.__name__:
             setattr(kernels, attribute, clock.watch(attribute, value))
 
+    class Taking(kernels.Taking):
+        run = clock.watch("take rows", kernels.Taking.run)
+
+    class Update(kernels.Update):
+        run = clock.watch("update", kernels.Update.run)
+
     class Recording(kernels.Recording):
         replay = clock.watch("replay", kernels.Recording.replay)
 
-    kernels.Recording = Recording
+    kernels.Taking, kernels.Update, kernels.Recording = Taking, Update, Recording
 
     class Epochs(callbacks.Callback):
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

@@ -86,6 +86,22 @@ def argmax_rows(x, *, threads=1, isa=None):
     return where
 
 
+def same_argmax(x, other, *, threads=1, isa=None):
+    """argmax_rows(x) == argmax_rows(other), for arrays of one shape."""
+    cdef int typenum = real_type(x, "x"), most = threads_of(threads)
+    if array_of(x, "x").ndim == 0 or x.shape[x.ndim - 1] == 0:
+        raise ValueError(f"x must have a last axis of at least 1; received shape {x.shape}")
+    cdef Py_ssize_t n = x.shape[x.ndim - 1], rows = x.size // n
+    cdef void *one = data_of(x, typenum, x.shape, "x")
+    cdef void *two = needed_data_of(other, typenum, x.shape, "other")
+    same = np.empty(x.shape[:x.ndim - 1], np.bool_)
+    cdef unsigned char *to = <unsigned char *>cnp.PyArray_DATA(<cnp.ndarray>same)
+    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
+    with nogil:
+        f.same_argmax_rows(one, two, rows, n, to, most)
+    return same
+
+
 # ---- losses --------------------------------------------------------------------------------------------------------
 
 losses = tuple([chosen.losses[i].decode() for i in range(chosen.loss_count)])
@@ -304,12 +320,52 @@ def gather_rows(table, ids, *, threads=1, isa=None):
     shape_of(table, 2, "rows, E", "table")
     ids = checked_ids(ids, table.shape[0])
     work.table, work.count, work.width = data_of(table, typenum, table.shape, "table"), table.shape[0], table.shape[1]
-    rows = np.empty(ids.shape + (table.shape[1],), table.dtype)
+    rows = new_array(ids.shape + (table.shape[1],), typenum)
     work.rows = cnp.PyArray_DATA(<cnp.ndarray>rows)
     work.ids, work.n = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>ids), ids.size
     work.f, work.threads = functions_of(build_named(isa), typenum), threads_of(threads)
     perform(work, (table, ids), (rows,))
     return rows
+
+
+cdef class Taking:
+    """Rows of some tables, taken by their numbers into the same arrays again and again.
+
+    Args:
+        tables: [rows, ...] each, float32 or float64.
+        out: [n, ...] each, like its table but for the first axis.
+    """
+    cdef list works
+    cdef tuple arrays
+    cdef Py_ssize_t n
+
+    def __init__(self, tables, out):
+        cdef GatherWork work
+        cdef int typenum
+        self.works, self.arrays, self.n = [], (*tables, *out), len(out[0])
+        for table, to in zip(tables, out, strict=True):
+            work = GatherWork.__new__(GatherWork)
+            typenum = real_type(table, "table")
+            if table.ndim < 1 or table.size == 0:
+                raise ValueError(f"a table must have rows; received shape {table.shape}")
+            work.table, work.count = data_of(table, typenum, table.shape, "table"), table.shape[0]
+            work.width, work.n = table.size // table.shape[0], self.n
+            work.rows = needed_data_of(to, typenum, (self.n,) + table.shape[1:], "out", True)
+            work.f = functions_of(chosen, typenum)
+            self.works.append(work)
+
+    def __reduce__(self):
+        raise TypeError("what takes rows is bound to memory and does not pickle or copy")
+
+    def run(self, ids, *, threads=1):
+        """Takes the rows `ids`, int64 [n]."""
+        cdef GatherWork work
+        cdef int most = threads_of(threads)
+        cdef void *numbers = needed_data_of(ids, cnp.NPY_INT64, (self.n,), "ids")
+        for work in self.works:
+            work.ids, work.threads = <int64_t *>numbers, most
+            work.run()
+            work.ids = NULL
 
 
 cdef class TableWork(Work):
@@ -470,44 +526,66 @@ for _i in range(chosen.step_count):
     steps[_name], step_index[_name] = (chosen.steps[_i].slots, chosen.steps[_i].coefficients), _i
 
 
-def update(name, values, gradient, slots=(), coefficients=(), *, Py_ssize_t width=0, Rows rows=None, threads=1, isa=None):
-    """One pass over weights, gradients and what is kept of them, in place: the step called `name` (src/update.h).
+cdef class Update:
+    """One pass over weights, gradients and what is kept of them, in place, bound to them once to be run often.
 
     Args:
-        name: one of `steps`.
+        name: the step (src/update.h), one of `steps`.
         values: [N], or None where the step does not look at weights.
         gradient: [N], or None where it does not look at gradients.
         slots: [N] each.
-        coefficients: numbers.
         width: if above 0, only rows of so many weights in which the gradient is not all zero take part.
         rows: with `width`, the only rows that may have a gradient.
     """
     cdef fr_update_call q
-    found = step_index.get(name)
-    if found is None:
-        raise ValueError(f"no step {name!r}; there are: {', '.join(steps)}")
-    cdef const fr_step_shape *shape = &chosen.steps[<int>found]
-    if len(slots) != shape.slots or len(coefficients) != shape.coefficients:
-        raise ValueError(f"{name} takes {shape.slots} slot(s) and {shape.coefficients} coefficient(s); "
-                         f"received {len(slots)} and {len(coefficients)}")
-    first = values if shape.w else gradient
-    cdef int typenum = real_type(first, "values" if shape.w else "gradient"), i
-    q.step, q.n, q.width, q.threads, q.w, q.g, q.rows, q.row_count = found, size_of(first), width, threads_of(threads), NULL, NULL, NULL, 0
-    if shape.w:
-        q.w = flat_data_of(values, typenum, q.n, "values", shape.w == 2)
-    if shape.g:
-        q.g = flat_data_of(gradient, typenum, q.n, "gradient", shape.g == 2)
-    for i in range(shape.slots):
-        q.slots[i] = flat_data_of(slots[i], typenum, q.n, f"slots[{i}]", True)
-    for i in range(shape.coefficients):
-        q.coefficients[i] = coefficients[i]
-    if width < 0 or (width and (q.n % width or not shape.g)) or (rows is not None and (not width or rows.rows * width != q.n)):
-        raise ValueError(f"{name}: {q.n} gradients are not rows of {width}, or not as many rows as `rows` knows")
-    if rows is not None:
-        q.rows, q.row_count = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>rows.order), rows.count
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.update(&q)
+    cdef const fr_step_shape *shape
+    cdef const fr_functions *f
+    cdef Rows rows
+    cdef tuple arrays
+
+    def __init__(self, name, values, gradient, slots=(), *, Py_ssize_t width=0, Rows rows=None, isa=None):
+        cdef fr_update_call *q = &self.q
+        cdef int typenum, i
+        found = step_index.get(name)
+        if found is None:
+            raise ValueError(f"no step {name!r}; there are: {', '.join(steps)}")
+        self.shape = &chosen.steps[<int>found]
+        if len(slots) != self.shape.slots:
+            raise ValueError(f"{name} takes {self.shape.slots} slot(s); received {len(slots)}")
+        first = values if self.shape.w else gradient
+        typenum = real_type(first, "values" if self.shape.w else "gradient")
+        q.step, q.n, q.width = found, size_of(first), width
+        if self.shape.w:
+            q.w = flat_data_of(values, typenum, q.n, "values", self.shape.w == 2)
+        if self.shape.g:
+            q.g = flat_data_of(gradient, typenum, q.n, "gradient", self.shape.g == 2)
+        for i in range(self.shape.slots):
+            q.slots[i] = flat_data_of(slots[i], typenum, q.n, f"slots[{i}]", True)
+        if width < 0 or (width and (q.n % width or not self.shape.g)) or (rows is not None and (not width or rows.rows * width != q.n)):
+            raise ValueError(f"{name}: {q.n} gradients are not rows of {width}, or not as many rows as `rows` knows")
+        self.rows, self.arrays, self.f = rows, (values, gradient, *slots), functions_of(build_named(isa), typenum)
+
+    def __reduce__(self):
+        raise TypeError("an update is bound to memory and does not pickle or copy")
+
+    def run(self, coefficients=(), *, threads=1):
+        """The pass with these numbers."""
+        cdef int i
+        cdef fr_update_call q = self.q  # another thread may be at it
+        if len(coefficients) != self.shape.coefficients:
+            raise ValueError(f"{self.shape.name.decode()} takes {self.shape.coefficients} coefficient(s); received {len(coefficients)}")
+        for i in range(self.shape.coefficients):
+            q.coefficients[i] = coefficients[i]
+        q.threads = threads_of(threads)
+        if self.rows is not None:
+            q.rows, q.row_count = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self.rows.order), self.rows.count
+        with nogil:
+            self.f.update(&q)
+
+
+def update(name, values, gradient, slots=(), coefficients=(), *, width=0, rows=None, threads=1, isa=None):
+    """An `Update` that is run once."""
+    Update(name, values, gradient, slots, width=width, rows=rows, isa=isa).run(coefficients, threads=threads)
 
 
 def all_finite(a, *, threads=1, isa=None):

@@ -128,6 +128,7 @@ cdef extern from "src/fastrnn.h" nogil:
         void (*activate)(int, const void *, void *, ptrdiff_t, int) noexcept nogil
         void (*softmax)(const void *, void *, ptrdiff_t, ptrdiff_t, int) noexcept nogil
         void (*argmax_rows)(const void *, ptrdiff_t, ptrdiff_t, int64_t *, int) noexcept nogil
+        void (*same_argmax_rows)(const void *, const void *, ptrdiff_t, ptrdiff_t, unsigned char *, int) noexcept nogil
         void (*loss)(fr_loss_call *) noexcept nogil
         void (*dropout)(const fr_dropout_call *) noexcept nogil
         void (*keep)(const fr_dropout_call *) noexcept nogil

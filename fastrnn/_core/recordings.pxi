@@ -69,12 +69,13 @@ cdef class Recording:
     """
     cdef readonly bint complete
     cdef unsigned long thread
-    cdef list works, bounds
+    cdef list works, bounds, losses, checks
     cdef dict packs
     cdef size_t left
 
     def __init__(self, arrays, size_t most_bytes):
         self.works, self.bounds, self.packs, self.left = [], [], {}, most_bytes
+        self.losses, self.checks = [], []
         for array in arrays:
             self.learn(array)
 
@@ -134,13 +135,17 @@ cdef class Recording:
                 self.learn(array)
         if isinstance(work, PackWork):
             self.packs[(<PackWork>work).packed] = work
+        elif isinstance(work, LossWork):
+            self.losses.append(work)
+        elif isinstance(work, FiniteWork):
+            self.checks.append(work)
         work.arrays = (reads, writes)
         self.works.append(work)
         return 0
 
     cdef void refuse(self):
         self.complete = False
-        self.works, self.bounds, self.packs = [], [], {}
+        self.works, self.bounds, self.packs, self.losses, self.checks = [], [], {}, [], []
 
     def replay(self):
         """Does it all again. Says whether every label was a class and every id a row; if not, the arrays hold nothing of
@@ -165,11 +170,16 @@ cdef class Recording:
 
     @property
     def totals(self):
-        return [(<LossWork>work).q.total for work in self.works if isinstance(work, LossWork)]
+        cdef LossWork work
+        return [work.q.total for work in self.losses]
 
     @property
     def finite(self):
-        return all([(<FiniteWork>work).finite for work in self.works if isinstance(work, FiniteWork)])
+        cdef FiniteWork work
+        for work in self.checks:
+            if not work.finite:
+                return False
+        return True
 
 
 cdef class ClearWork(Work):

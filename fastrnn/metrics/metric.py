@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from ..registry import Configurable, register, serialize, snake_case
 @dataclass(eq=False, repr=False)
 class Metric(Configurable):
     """Base class: subclasses give `reset_state`, `update_state` and `result`.
+
+    Attributes:
+        forgets: whether `update_state` keeps none of the arrays that it is given.
 
     What is counted is plain attributes, which `reset_state` makes; the constructor calls it:
 
@@ -34,6 +37,7 @@ class Metric(Configurable):
     """
 
     kind = "metric"
+    forgets: ClassVar[bool] = False
     _: KW_ONLY
     name: str | None = field(default=None, repr=False)
 
@@ -123,6 +127,7 @@ class Mean(Metric):
 class RowMetric(Mean):
     """A mean of values that each row of predictions has of its own: subclasses give `values`."""
 
+    forgets = True
     _: KW_ONLY
     name: str | None = field(default=None, repr=False)
 

@@ -10,7 +10,7 @@ import contextlib
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -21,16 +21,69 @@ from .ports import Ports, flatten, is_array, pack
 Array = np.ndarray
 Order = Callable[[], np.random.Generator]
 FLOATS = (np.float32, np.float64)
-MUCH = 1 << 15
 
 
-class Batch(NamedTuple):
+class Batch:
     """Arrays of one step, one per input, per target and per weight of a target; `size` rows each."""
 
-    x: list[Array]
-    y: list[Array | None] | None
-    sample_weight: list[Array | None] | None
-    size: int
+    __slots__ = ("sample_weight", "size", "x", "y")
+
+    def __init__(
+        self, x: list[Array], y: list[Array | None] | None, sample_weight: list[Array | None] | None, size: int
+    ) -> None:
+        self.x, self.y, self.sample_weight, self.size = x, y, sample_weight, size
+
+
+class TakenBatch(Batch):
+    """Rows of `data`, taken when somebody looks at them."""
+
+    __slots__ = ("_taken", "data", "rows")
+
+    def __init__(self, data: Batch, rows: Array) -> None:
+        self.data, self.rows, self.size = data, rows, len(rows)
+        self._taken: dict[str, Any] = {}
+
+    def _take(self, name: str) -> Any:
+        if name not in self._taken:
+            arrays = getattr(self.data, name)
+            self._taken[name] = arrays and [None if a is None else _gather(a, self.rows) for a in arrays]
+        return self._taken[name]
+
+    x = property(lambda self: self._take("x"))
+    y = property(lambda self: self._take("y"))
+    sample_weight = property(lambda self: self._take("sample_weight"))
+
+
+class Filling:
+    """Copies inputs and targets of one batch after another of a source into the same arrays.
+
+    Args:
+        batch: the first one, with all its targets.
+        arrays: one for each of its inputs, then one for each target.
+    """
+
+    def __init__(self, batch: Batch, arrays: Sequence[Array]) -> None:
+        self.arrays = arrays
+        self.taking: kernels.Taking | None = None
+        self.others: list[tuple[Array, Array]] = []
+        if isinstance(batch, TakenBatch):
+            given = [a for a in (*batch.data.x, *(batch.data.y or ())) if a is not None]
+            pairs = list(zip(given, arrays, strict=True))
+            by_kernels = [(a, to) for a, to in pairs if a.dtype == to.dtype and _is_table(a)]
+            self.others = [(a, to) for a, to in pairs if a.dtype != to.dtype or not _is_table(a)]
+            if by_kernels:
+                self.taking = kernels.Taking(*zip(*by_kernels, strict=True))
+
+    def fill(self, batch: Batch) -> None:
+        """Copies this one."""
+        if isinstance(batch, TakenBatch):
+            if self.taking is not None:
+                self.taking.run(batch.rows, threads=threads.get_num_threads())
+            for a, to in self.others:
+                to[...] = a.take(batch.rows, 0)
+        else:
+            for a, to in zip((*batch.x, *(batch.y or ())), self.arrays, strict=True):
+                np.copyto(to, a)
 
 
 def sizes(batch: Iterable[tuple[str, Sequence[Array | None] | None]]) -> int:
@@ -132,7 +185,7 @@ class ArraySource:
         if self.shuffle and self.shuffle != "batch" and order is not None:
             rows = order().permutation(n)
             for start in range(0, n, size):
-                yield self._take(rows[start : start + size])
+                yield TakenBatch(self.data, rows[start : start + size])
         elif self.shuffle and order is not None:
             for step in order().permutation(math.ceil(n / size)):
                 yield self._slice(slice(step * size, (step + 1) * size))
@@ -140,23 +193,12 @@ class ArraySource:
             for start in range(0, n, size):
                 yield self._slice(slice(start, start + size))
 
-    def _take(self, rows: Array) -> Batch:
-        x, y, w, _ = self.data
-        return Batch(
-            [_gather(a, rows) for a in x],
-            y and [None if a is None else _gather(a, rows) for a in y],
-            w and [None if a is None else _gather(a, rows) for a in w],
-            len(rows),
-        )
-
     def _slice(self, rows: slice) -> Batch:
-        x, y, w, n = self.data
-        return Batch(
-            [a[rows] for a in x],
-            y and [None if a is None else a[rows] for a in y],
-            w and [None if a is None else a[rows] for a in w],
-            min(rows.stop, n) - rows.start,
+        data = self.data
+        y, w = (
+            [None if a is None else a[rows] for a in part] if part else part for part in (data.y, data.sample_weight)
         )
+        return Batch([a[rows] for a in data.x], y, w, min(rows.stop, data.size) - rows.start)
 
 
 class IndexedSource:
@@ -290,9 +332,14 @@ def split(parts: tuple[Any, Any, Any], fraction: float) -> tuple[tuple[Any, Any,
     return cut(slice(0, at)), cut(slice(at, rows))
 
 
+def _is_table(array: Array) -> bool:
+    """Whether the kernels can take rows out of it."""
+    return array.dtype in FLOATS and array.flags.c_contiguous and array.size > 0
+
+
 def _gather(array: Array, rows: Array) -> Array:
-    """array[rows], by the kernels where that is much to move."""
-    if array.size // len(array) * len(rows) < MUCH or array.dtype not in FLOATS or not array.flags.c_contiguous:
+    """array[rows]"""
+    if not _is_table(array):
         return array.take(rows, 0)
     table = array.reshape(len(array), -1)
     return kernels.gather_rows(table, rows, threads=threads.get_num_threads()).reshape(len(rows), *array.shape[1:])

@@ -199,6 +199,11 @@ class Objective:
 
     # running means
 
+    @property
+    def forgets(self) -> bool:
+        """Whether no metric keeps arrays that it was given."""
+        return all(is_own(metric) and metric.forgets for _, _, metric in self.watched)
+
     def record(self, batch: Batch, run: Run, total: float, parts: list[float]) -> None:
         """Takes a batch into the running means."""
         self.mean.update_state(total, batch.size)
@@ -208,7 +213,9 @@ class Objective:
         for i, weighted, metric in self.watched:
             assert batch.y is not None
             w = batch.sample_weight[i] if weighted and batch.sample_weight is not None else None
-            metric.update_state(batch.y[i], run.outputs[i], masks.as_weights(run.masks[i], w))
+            mask = run.masks[i]
+            weights = None if mask is None and w is None else masks.as_weights(mask, w)
+            metric.update_state(batch.y[i], run.outputs[i], weights)
 
     def reset(self) -> None:
         for metric in self.metrics:

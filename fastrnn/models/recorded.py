@@ -21,7 +21,7 @@ from ..layers.layer import BeforeActivation
 from ..losses.loss import Loss
 from ..params import layout_version, trainable_version
 from ..registry import is_own, replays
-from .data import Batch
+from .data import Batch, Filling
 from .network import Run
 from .objective import OutputLoss
 from .stepping import Gradients, TrainingStep
@@ -31,9 +31,10 @@ MOST_BYTES = 1 << 25  # of results that a recording holds on to
 
 
 class Recorded(NamedTuple):
-    """A recorded step: where its inputs and targets belong, and what it gives."""
+    """A recorded step: its own inputs and targets, what puts those of a batch there, and what the step gives."""
 
-    given: list[Array]
+    batch: Batch
+    filling: Filling
     run: Run
     recording: Any
 
@@ -50,12 +51,12 @@ class Repeated:
         self.step = step
         self.known: dict[int, Recorded | None] = {}  # by the number of rows; None where one step was seen
         self.version: Any = None
+        self.forgets = False
         self.refused = bool(step.penalized) or not all(map(_layer_replays, step.network.steps))
 
     def differentiate(self, batch: Batch) -> Gradients:
         """Leaves the gradients of the loss on a batch in the parameters."""
-        y = batch.y
-        if self.refused or batch.sample_weight is not None or y is None:
+        if self.refused:
             return self.step.differentiate(batch)
         version = threads.get_num_threads(), config.epsilon(), trainable_version(), layout_version()
         if version != self.version:
@@ -67,45 +68,48 @@ class Repeated:
                 return self._record(batch)
             self.known[batch.size] = None
             return self.step.differentiate(batch)
-        for own, a in zip(recorded.given, (*batch.x, *y), strict=True):
-            np.copyto(own, a)  # type: ignore[arg-type]
+        recorded.filling.fill(batch)
         if not recorded.recording.replay():
             return self.step.differentiate(batch)  # says what is wrong with the batch
-        return self._found(recorded)
+        return self._found(recorded, batch)
 
     def _record(self, batch: Batch) -> Gradients:
         step = self.step
-        if any(a is None for a in batch.y or ()):
+        if batch.sample_weight is not None or batch.y is None or any(a is None for a in batch.y):
             self.refused = True
             return step.differentiate(batch)
         x, y = _own(batch.x), _own(batch.y)
         arrays = [a for block in dict.fromkeys(p.block for p in step.weights) for a in (block.values, block.gradients)]
         self.refused = not all(map(_loss_replays, step.objective.losses))
+        self.forgets = step.objective.forgets
+        own = Batch(x, [*y], None, batch.size)
         with kernels.Recording([*x, *y, *arrays], MOST_BYTES) as recording:
-            found = step.differentiate(Batch(x, [*y], None, batch.size))
+            found = step.differentiate(own)
         self.refused |= any(m is not None for m in found.run.masks) or recording.totals != found.parts
         self.refused |= not all(recording.holds(_array(y)) for y in found.run.outputs)
         if not self.refused:
-            self.known[batch.size] = Recorded([*x, *y], found.run._replace(tape=[]), recording)
-        return found._replace(run=self._shown(found.run))
+            self.known[batch.size] = Recorded(own, Filling(batch, [*x, *y]), found.run._replace(tape=[]), recording)
+        return found if self.forgets else found._replace(batch=batch, run=_copied(found.run))
 
-    def _found(self, recorded: Recorded) -> Gradients:
-        """What a replay gave."""
+    def _found(self, recorded: Recorded, batch: Batch) -> Gradients:
+        """What a replay gave for a batch."""
         parts = recorded.recording.totals
         total = 0.0
         for value in parts:
             total += value
-        return Gradients(self._shown(recorded.run), total, parts, math.isfinite(total) and recorded.recording.finite)
-
-    def _shown(self, run: Run) -> Run:
-        """What metrics get to see: copies of the outputs, which they may keep."""
-        if not self.step.objective.watched:
-            return run
-        return run._replace(outputs=[y if isinstance(y, BeforeActivation) else y.copy() for y in run.outputs])
+        finite = math.isfinite(total) and recorded.recording.finite
+        if self.forgets:
+            return Gradients(recorded.batch, recorded.run, total, parts, finite)
+        return Gradients(batch, _copied(recorded.run), total, parts, finite)
 
 
 def _layer_replays(step: Any) -> bool:
     return replays(step.layer) and step.layer.activity_regularizer is None and not step.mask
+
+
+def _copied(run: Run) -> Run:
+    """With outputs that metrics may keep."""
+    return run._replace(outputs=[y if isinstance(y, BeforeActivation) else y.copy() for y in run.outputs])
 
 
 def _array(y: Array | BeforeActivation) -> Array:

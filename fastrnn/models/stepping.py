@@ -21,9 +21,10 @@ Work = Callable[[], None]
 
 
 class Gradients(NamedTuple):
-    """What a step knows before its update: outputs and masks, the loss, the loss of each output, whether all of it and
-    all gradients, which lie in the parameters, are finite."""
+    """What a step knows before its update: batch, outputs and masks as metrics may see them, the loss, the loss of each
+    output, whether all of it and all gradients, which lie in the parameters, are finite."""
 
+    batch: Batch
     run: Run
     total: float
     parts: list[float]
@@ -83,7 +84,7 @@ class TrainingStep:
             updates: of the loop that this step is part of, if there is one.
             differentiate: in place of this step's own.
         """
-        run, total, parts, finite = (differentiate or self.differentiate)(batch)
+        batch, run, total, parts, finite = (differentiate or self.differentiate)(batch)
         if finite and self.trained:
             (undivided if updates is None else updates.undivided)(self.optimizer.apply)
         self.objective.record(batch, run, total, parts)
@@ -93,7 +94,7 @@ class TrainingStep:
         """Leaves the gradients of the loss on a batch in the parameters."""
         run, total, parts = self._differentiate(batch, self.training)
         finite = math.isfinite(total) and all(s.gradients_are_finite() for s in self._segments)
-        return Gradients(run, total, parts, finite)
+        return Gradients(batch, run, total, parts, finite)
 
     def test(self, batch: Batch) -> None:
         """Takes the losses and metrics of a batch into the running means."""

@@ -140,6 +140,7 @@ class Optimizer(Configurable):
         self._blocks: list[Block] = []
         self._located = -1
         self._chunks: list[Chunk] = []
+        self._passes: dict[str | None, list[kernels.Update | None]] = {}
         self._constrained: list[Parameter] = []
 
     # What a subclass defines.
@@ -204,13 +205,17 @@ class Optimizer(Configurable):
         """
         if not self._parameters:
             raise ValueError(f"{type(self).__name__} has nothing to train: call build(parameters) before apply()")
-        learning_rate = self._nonnegative("learning_rate", self.learning_rate)
-        self._locate()
-        updates = self._accumulate()
+        rate = getattr(self, "_learning_rate", None)
+        if type(rate) is not float:  # such a one was checked when it was set
+            rate = self._nonnegative("learning_rate", self.learning_rate)
+        if self._located != layout_version():
+            self._locate()
+        updates = not self.gradient_accumulation_steps or self._accumulate(self.gradient_accumulation_steps)
         if updates:
-            self._clip()
-            self._update(learning_rate)
-        overwrites = self._average()
+            if self.clipvalue or self.clipnorm or self.global_clipnorm:
+                self._clip()
+            self._update(rate)
+        overwrites = self.use_ema and self._average()
         for p in self._constrained:
             p.assign(p.constraint(p.values))
         if updates or overwrites:
@@ -220,7 +225,8 @@ class Optimizer(Configurable):
     def finalize(self) -> None:
         """With `use_ema`, the weights take their averages: what `fit` does at its end."""
         if self.use_ema and self.built:
-            self._locate()
+            if self._located != layout_version():
+                self._locate()
             for chunk in self._chunks:
                 chunk.values[:] = chunk.average
             self._changed()
@@ -276,7 +282,7 @@ class Optimizer(Configurable):
         return {**super().get_config(), "learning_rate": serialize(self._learning_rate)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_chunks", "_blocks", "_constrained")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_chunks", "_blocks", "_constrained", "_passes")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _located=-1)
@@ -285,12 +291,11 @@ class Optimizer(Configurable):
 
     def _locate(self) -> None:
         """Finds the memory of the parameters, which moves when a model adopts them."""
-        version = layout_version()
-        if self._located != version:
-            self._located, self._blocks = version, list(dict.fromkeys(p.block for p in self._parameters))
-            most = CHUNK if self._in_numpy else sys.maxsize
-            self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays, most)]
-            self._constrained = [p for p in self._parameters if p.constraint is not None]
+        self._located, self._blocks = layout_version(), list(dict.fromkeys(p.block for p in self._parameters))
+        most = CHUNK if self._in_numpy else sys.maxsize
+        self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays, most)]
+        self._constrained = [p for p in self._parameters if p.constraint is not None]
+        self._passes = {}
 
     def _changed(self) -> None:
         for block in self._blocks:
@@ -300,11 +305,8 @@ class Optimizer(Configurable):
         excluded = self.excluded_from_weight_decay
         return not (p.path in excluded or any(re.search(name, p.name) for name in excluded))
 
-    def _accumulate(self) -> bool:
+    def _accumulate(self, steps: int) -> bool:
         """Adds the gradients to the sums; says whether this call updates, with the mean of the sums as gradients."""
-        steps = self.gradient_accumulation_steps
-        if not steps:
-            return True
         last = (self._calls + 1) % steps == 0
         for chunk in self._chunks:
             _pass("accumulate", chunk, (chunk.accumulator,))
@@ -337,22 +339,19 @@ class Optimizer(Configurable):
 
     def _update(self, learning_rate: float) -> None:
         coefficients = self.coefficients(learning_rate, self.iterations + 1)
-        kernel = None if self._in_numpy else self.kernel
-        for chunk in self._chunks:
+        kernel = self.kernel
+        for chunk, bound in zip(self._chunks, self._passes.get(kernel) or self._bound(kernel), strict=True):
             keep = 1.0 - (self.weight_decay or 0.0) * learning_rate if chunk.decayed else 1.0
-            if kernel is None:
+            if bound is None:
                 self._step_in_numpy(chunk, keep, coefficients)
-                continue
-            kernels.update(
-                kernel,
-                chunk.values,
-                chunk.gradient,
-                tuple(chunk.slots.values()),
-                (keep, *coefficients),
-                width=_width(chunk.lazy),
-                rows=None if chunk.lazy is None else chunk.lazy.rows,
-                threads=threads.get_num_threads(),
-            )
+            else:
+                bound.run((keep, *coefficients), threads=threads.get_num_threads())
+
+    def _bound(self, kernel: str | None) -> list[kernels.Update | None]:
+        """The kernels' step for every chunk, None if it is one in NumPy; kept until the weights move."""
+        in_numpy = kernel is None or self._in_numpy
+        self._passes[kernel] = [None if in_numpy else _update_of(str(kernel), chunk) for chunk in self._chunks]
+        return self._passes[kernel]
 
     def _step_in_numpy(self, chunk: Chunk, keep: float, coefficients: tuple[Any, ...]) -> None:
         w, g, slots, scratch, where = chunk.values, chunk.gradient, chunk.slots, chunk.scratch, None
@@ -371,8 +370,6 @@ class Optimizer(Configurable):
 
     def _average(self) -> bool:
         """Moves the averages towards the weights; says whether the weights took them."""
-        if not self.use_ema:
-            return False
         kept = self.ema_momentum if self.iterations else 0.0
         frequency = self.ema_overwrite_frequency
         overwrites = frequency is not None and (self.iterations + 1) % frequency == 0
@@ -407,6 +404,12 @@ class Optimizer(Configurable):
         for name in names:
             if not 0 <= getattr(self, name) < 1:
                 raise self._bad(name, "lie in [0, 1)")
+
+
+def _update_of(kernel: str, chunk: Chunk) -> kernels.Update:
+    rows = None if chunk.lazy is None else chunk.lazy.rows
+    slots = tuple(chunk.slots.values())
+    return kernels.Update(kernel, chunk.values, chunk.gradient, slots, width=_width(chunk.lazy), rows=rows)
 
 
 def _pass(name: str, chunk: Chunk, slots: tuple[Array, ...], *coefficients: float) -> None:

@@ -266,7 +266,11 @@ def test_argmax_is_that_of_numpy(dtype, isa):
                     a[0, place] = np.nan
                 for threads in (1, 3):
                     np.testing.assert_array_equal(kernels.argmax_rows(a, threads=threads, isa=isa), a.argmax(axis=-1))
+                    other = rng.permutation(a)
+                    same = kernels.same_argmax(a, other, threads=threads, isa=isa)
+                    np.testing.assert_array_equal(same, a.argmax(axis=-1) == other.argmax(axis=-1))
     a = rng.normal(size=(4, 5, 6)).astype(dtype)
+    assert kernels.same_argmax(a, a, isa=isa).all() and kernels.same_argmax(a, a, isa=isa).shape == (4, 5)
     np.testing.assert_array_equal(kernels.argmax_rows(a, isa=isa), a.argmax(axis=-1))
     assert kernels.argmax_rows(a[0, 0], isa=isa) == a[0, 0].argmax()
 
@@ -315,6 +319,10 @@ def test_what_a_loss_refuses():
         lambda: kernels.softmax(np.zeros((2, 2)), out=frozen),
         lambda: kernels.softmax(np.zeros((2, 2)), out=np.zeros((2, 3))),
         lambda: kernels.argmax_rows(np.zeros((2, 0))),
+        lambda: kernels.same_argmax(np.zeros((2, 0)), np.zeros((2, 0))),
+        lambda: kernels.same_argmax(np.zeros((2, 3)), np.zeros((2, 4))),
+        lambda: kernels.same_argmax(np.zeros((2, 3)), np.zeros((2, 3), "float32")),
+        lambda: kernels.same_argmax(np.zeros((2, 3)), None),
         lambda: kernels.argmax_rows(np.zeros((2, 3), int)),
     ):
         with pytest.raises((ValueError, TypeError)):

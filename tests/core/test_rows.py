@@ -63,6 +63,42 @@ def test_rows_look_for_nan_and_infinities_in_themselves_alone(dtype):
             assert not rows.all_finite(spoiled)
 
 
+@dtypes
+def test_rows_of_several_tables_are_taken_again_and_again(dtype):
+    rng = np.random.default_rng(8)
+    tables = [rng.normal(size=(30, *shape)).astype(dtype) for shape in ((), (5,), (2, 3, 4), (5000,))]
+    out = [np.zeros((6, *table.shape[1:]), dtype) for table in tables]
+    taking = kernels.Taking(tables, out)
+    for threads in (1, 2, 3):
+        ids = rng.permutation(30)[:6]
+        taking.run(ids, threads=threads)
+        for table, taken in zip(tables, out, strict=True):
+            np.testing.assert_array_equal(taken, table[ids])
+    for wrong in (ids[:5], ids.astype("int32"), ids.astype(float), np.arange(12)[::2], [0] * 6, None):
+        with pytest.raises((ValueError, TypeError)):
+            taking.run(wrong)
+    for out_of_range in (-1, 30):
+        with pytest.raises(ValueError, match=r"ids must lie in \[0, 30\)"):
+            taking.run(np.array([0, 1, 2, 3, 4, out_of_range]))
+    with pytest.raises(TypeError, match="does not pickle"):
+        copy.deepcopy(taking)
+    frozen = out[1].copy()
+    frozen.flags.writeable = False
+    for tables_, out_ in (
+        (tables[:1], out[1:2]),
+        (tables[:2], out[:1]),
+        ([tables[1].astype(int)], [out[1]]),
+        ([tables[1][:, ::2]], [out[1][:, ::2]]),
+        ([tables[1]], [frozen]),
+        ([tables[1]], [None]),
+        ([tables[1], tables[2]], [out[1], out[2][:5]]),
+        ([np.zeros((0, 5), dtype)], [out[1]]),
+        ([np.zeros((), dtype)], [out[1]]),
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            kernels.Taking(tables_, out_)
+
+
 def test_what_rows_refuse():
     rows, table = kernels.Rows(4), np.zeros((4, 3))
     frozen = table.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 
@@ -160,6 +161,26 @@ def test_norm_is_summed_in_double_in_a_fixed_order(dtype, isa):
         assert {kernels.squared_norm(a, threads=t, isa=isa) for t in (1, 2, 3, 4)} == {value}
     assert kernels.squared_norm(np.full(4, 1e30, "float32"), isa=isa) == pytest.approx(4e60)
     assert math.isnan(kernels.squared_norm(np.array([1, np.nan]), isa=isa))
+
+
+@dtypes
+def test_an_update_is_bound_to_its_memory(dtype):
+    w, g, slots = draw("adam", 300, dtype)
+    ours = [a.copy() for a in (w, *slots)]
+    rows = kernels.Rows(30)
+    bound = kernels.Update("adam", ours[0], g, ours[1:], width=10, rows=rows)
+    for step in range(1, 4):
+        rows.add(np.array([step, 20 + step]))
+        coefficients = (1.0, 0.01 * step, 0.9, 0.999, 1e-7)
+        bound.run(coefficients, threads=step)
+        kernels.update("adam", w, g, slots, coefficients, width=10, rows=rows)
+        for a, b in zip(ours, (w, *slots), strict=True):
+            np.testing.assert_array_equal(a, b)
+        g[...] = -g
+    with pytest.raises(ValueError, match=r"adam takes 5 coefficient\(s\); received 2"):
+        bound.run((1.0, 2.0))
+    with pytest.raises(TypeError, match="does not pickle"):
+        copy.deepcopy(bound)
 
 
 def test_what_an_update_refuses():

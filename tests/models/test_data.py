@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fastrnn import Input, Model, Sequential, layers, optimizers
-from fastrnn.models.data import ArraySource, Batch, Epochs
+from fastrnn.models.data import ArraySource, Batch, Epochs, Filling
 from fastrnn.models.ports import flatten, pack
 
 rng = np.random.default_rng(6)
@@ -129,7 +129,7 @@ def test_contiguous_batches_are_views_and_mixed_ones_copies() -> None:
     plain = list(ArraySource(Batch([x], None, None, 10), 4, False).batches(None))
     assert [b.size for b in plain] == [4, 4, 2] and all(b.x[0].base is x for b in plain)
     mixed = list(ArraySource(Batch([x], None, None, 10), 4, True).batches(lambda: np.random.default_rng(0)))
-    assert all(b.x[0].flags.c_contiguous and b.x[0].base is None for b in mixed)
+    assert all(b.x[0].flags.c_contiguous and not np.shares_memory(b.x[0], x) for b in mixed)
     blocks = list(ArraySource(Batch([x], None, None, 10), 4, "batch").batches(lambda: np.random.default_rng(0)))
     assert sorted(b.size for b in blocks) == [2, 4, 4] and all(b.x[0].base is x for b in blocks)
 
@@ -144,6 +144,26 @@ def test_rows_that_are_much_to_move_are_mixed_in_the_same_order(kind: str) -> No
     assert [b.size for b in batches] == [64, 6] and all(b.x[0].flags.c_contiguous for b in batches)
     np.testing.assert_array_equal(np.concatenate([b.x[0] for b in batches]), x[order])
     np.testing.assert_array_equal(np.concatenate([b.y[0] for b in batches]), y[order])
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64", ">f4", "float16", "int32", "int64", "a view", "nothing"])
+@pytest.mark.parametrize("shuffle", [True, False, "batch"])
+def test_batches_are_copied_into_the_same_arrays(kind: str, shuffle: Any) -> None:
+    x = (10 * rng.normal(size=(22, 3, 0 if kind == "nothing" else 4, 2))).astype(
+        "float32" if kind in ("a view", "nothing") else kind
+    )
+    x = x[..., ::2, :] if kind == "a view" else x
+    y = rng.normal(size=22)
+    source = ArraySource(Batch([x, x + 1], [y], None, 22), 4, shuffle)
+    wider = "int64" if kind == "int32" else "float32" if kind == "a view" else x.dtype
+    own = [np.zeros((4, *x.shape[1:]), wider), np.zeros((4, *x.shape[1:]), wider), np.zeros(4)]
+    filling = None
+    for batch in source.batches(lambda: np.random.default_rng(0)):
+        if batch.size == 4:
+            filling = filling or Filling(batch, own)
+            filling.fill(batch)
+            for to, a in zip(own, (*batch.x, *batch.y), strict=True):
+                np.testing.assert_array_equal(to, a)
 
 
 def test_epochs_of_some_steps_begin_a_new_pass_after_the_last() -> None:

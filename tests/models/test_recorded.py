@@ -53,9 +53,9 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     found: list[int] = []
     before = recorded.Repeated._found
 
-    def counted(self: Any, step: Any) -> Any:
-        found.append(len(step.given[0]))
-        return before(self, step)
+    def counted(self: Any, step: Any, batch: Any) -> Any:
+        found.append(step.batch.size)
+        return before(self, step, batch)
 
     monkeypatch.setattr(recorded.Repeated, "_found", counted)
     yield found
@@ -528,17 +528,25 @@ def test_what_changes_inside_fit_changes_replayed_steps_too(replays: list[int]) 
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_metric_may_keep_the_predictions_it_saw(replays: list[int]) -> None:
-    kept: list[np.ndarray] = []
+@pytest.mark.parametrize("base", (metrics.Mean, metrics.MeanSquaredError))
+def test_a_metric_may_keep_what_it_saw(base: type, replays: list[int]) -> None:
+    kept: list[tuple[np.ndarray, np.ndarray]] = []
 
-    class Keeps(metrics.Mean):
+    class Keeps(base):  # type: ignore[misc]
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-            kept.append(y_pred)
+            kept.append((y_true, y_pred))
 
-    model = compiled(sequence(layers.LSTM(6), layers.Dense(2)), metrics=[Keeps()])
-    model.fit(X, Y, batch_size=BATCH, verbose=0)
-    assert len(replays) == 4 and len(kept) == 7
-    assert len({a.ctypes.data for a in kept}) == 7 and len({a.tobytes() for a in kept}) == 7
+    def keeps(y_true: Any, y_pred: Any) -> float:
+        kept.append((y_true, y_pred))
+        return 0.0
+
+    for metric in (Keeps(), keeps):
+        kept.clear(), replays.clear()
+        model = compiled(sequence(layers.LSTM(6), layers.Dense(2)), metrics=[metric, "mae"])
+        model.fit(X, Y, batch_size=BATCH, verbose=0)
+        assert len(replays) == 4 and len(kept) == 7
+        for seen in zip(*kept, strict=True):
+            assert len({a.ctypes.data for a in seen}) == 7 and len({a.tobytes() for a in seen}) == 7
 
 
 def test_two_models_in_two_threads_are_replayed_by_themselves() -> None:

@@ -171,6 +171,7 @@ struct fr_functions {
     void (*activate)(int activation, const void *x, void *y, ptrdiff_t n, int threads);
     void (*softmax)(const void *x, void *y, ptrdiff_t rows, ptrdiff_t columns, int threads); /* of rows; y may be x */
     void (*argmax_rows)(const void *x, ptrdiff_t rows, ptrdiff_t columns, int64_t *where, int threads);
+    void (*same_argmax_rows)(const void *x, const void *other, ptrdiff_t rows, ptrdiff_t columns, unsigned char *same, int threads);
     void (*loss)(struct fr_loss_call *);
     void (*dropout)(const struct fr_dropout_call *);
     void (*keep)(const struct fr_dropout_call *); /* the same once more, for those that `kept` says */

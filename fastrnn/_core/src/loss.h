@@ -367,9 +367,10 @@ static void FN(loss)(struct fr_loss_call *q)
 /* ---- where a row is largest ------------------------------------------------------------------------------------- */
 
 struct FN(argmax_run) {
-    const REAL *x;
+    const REAL *x, *other; /* [rows, n]; other: NULL for `where` */
     ptrdiff_t rows, n;
-    int64_t *where;
+    int64_t *where;        /* [rows] */
+    unsigned char *same;   /* [rows] */
 };
 
 /* One pass: each lane keeps its largest number and where it met it first; then the lanes are compared. */
@@ -406,12 +407,20 @@ static void FN(argmax_body)(void *argument, int thread, int threads)
 {
     const struct FN(argmax_run) *q = argument;
     for (ptrdiff_t i = fr_share(q->rows, thread, threads); i < fr_share(q->rows, thread + 1, threads); i++)
-        q->where[i] = FN(row_argmax)(q->x + i * q->n, q->n);
+        if (q->other) q->same[i] = FN(row_argmax)(q->x + i * q->n, q->n) == FN(row_argmax)(q->other + i * q->n, q->n);
+        else q->where[i] = FN(row_argmax)(q->x + i * q->n, q->n);
 }
 
 /* where[i]: the first place of the largest number in row i; of the first NaN, if there is one. */
 static void FN(argmax_rows)(const void *x, ptrdiff_t rows, ptrdiff_t n, int64_t *where, int threads)
 {
-    struct FN(argmax_run) q = { x, rows, n, where };
+    struct FN(argmax_run) q = { .x = x, .rows = rows, .n = n, .where = where };
     fr_parallel(NULL, rows * n < 2 * FR_WORTH_A_THREAD ? 1 : threads, FN(argmax_body), &q);
+}
+
+/* same[i]: whether that place is the same one in row i of both. */
+static void FN(same_argmax_rows)(const void *x, const void *other, ptrdiff_t rows, ptrdiff_t n, unsigned char *same, int threads)
+{
+    struct FN(argmax_run) q = { .x = x, .other = other, .rows = rows, .n = n, .same = same };
+    fr_parallel(NULL, rows * n < FR_WORTH_A_THREAD ? 1 : threads, FN(argmax_body), &q);
 }
