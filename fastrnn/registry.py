@@ -168,7 +168,7 @@ class Configurable:
 
     Attributes:
         replays: whether what it does in training may be recorded (`models/recorded.py`): it touches numbers through
-            the kernels alone.
+            the kernels alone. Such layers also know of `Context.early`.
     """
 
     kind: ClassVar[str] = "object"

@@ -320,8 +320,8 @@ def product(a, b, *, bint transpose_a=False, bint transpose_b=False, bias=None, 
     if bias is not None and transpose_a:
         raise ValueError("bias is for products without transpose_a")
     q.sums = data_of(sums, typenum, (q.N,), "sums", True)
-    if sums is not None and (not transpose_a or q.M == 0):
-        raise ValueError("sums are for products with transpose_a that have a row")
+    if sums is not None and not transpose_a:
+        raise ValueError("sums are for products with transpose_a")
     if out is None:
         out = new_array((q.M, q.N), typenum)
     q.c = data_of(out, typenum, (q.M, q.N), "out", True)

@@ -20,7 +20,8 @@ the activation: cheaper than two steps, and finite where p is 0 or 1. A loss say
         value, dlogits = loss.value_and_gradient(y_true, p, sample_weight, mask, activation=loss.fuses)
 
 and hands `dlogits` to the layer below the activation. The value is the one computed from p, which is clipped to
-[epsilon, 1 - epsilon]; the gradient is p - y also where the clip acts.
+[epsilon, 1 - epsilon]; the gradient is p - y also where the clip acts. Where nobody else wants p, it may give the loss
+what goes into the softmax instead, with `applied=False`: then one pass over memory does it all.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class Loss(Configurable):
         own = vars(cls)
         if ("elementwise_gradient" in own or "elementwise" in own) and "in_kernels" not in own:
             cls.in_kernels = Loss.in_kernels  # type: ignore[method-assign]
+            if "fuses" not in own:  # a slope of one's own is by the predictions
+                cls.fuses = Loss.fuses  # type: ignore[method-assign]
 
     def in_kernels(self, fused: bool) -> tuple[str, dict[str, Any]] | None:
         """The name among `kernels.losses` and its options, or None: the rows' code is in this class.
@@ -157,7 +160,8 @@ class Loss(Configurable):
             mask: one bool per position, as `sample_weight`; False positions do not exist for the loss.
             activation: `self.fuses`, if `y_pred` came out of that activation and the gradient is wanted for what
                 went into it (see the head of this file).
-            applied: False if `y_pred` has still to go through that softmax. Its memory may then be written over.
+            applied: False if `y_pred` is what goes into the softmax that is the `activation`. The gradient may then
+                come in its memory.
 
         Returns:
             loss (float) and gradient (shape and dtype of `y_pred`).
@@ -186,7 +190,8 @@ class Loss(Configurable):
         """
         found = self.in_kernels(fused)
         if found is None:
-            rows = rows._replace(y_pred=kernels.softmax(np.ascontiguousarray(rows.y_pred))) if softmax else rows
+            if softmax:
+                raise ValueError(f"{self.name}: applied=False is for losses whose rows are code of the kernels")
             return self._compute_in_numpy(rows, gradient)
         name, options = found
         y_true = np.ascontiguousarray(self._targets(rows.y_true, rows.y_pred, rows.kept))

@@ -13,6 +13,8 @@ from ..losses.loss import misfit, same_shape
 from ..registry import register
 from .metric import RowMetric
 
+FLOATS = (np.float32, np.float64)
+
 
 def accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """y == p, value by value."""
@@ -29,7 +31,7 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> np.ndar
 def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """argmax(y) == argmax(p), y one-hot."""
     y_true, y_pred = same_shape(y_true, y_pred, "categorical_accuracy")
-    if y_true.dtype == y_pred.dtype and y_true.flags.c_contiguous and y_pred.flags.c_contiguous:
+    if y_true.dtype == y_pred.dtype in FLOATS and y_true.flags.c_contiguous and y_pred.flags.c_contiguous:
         return kernels.same_argmax(y_true, y_pred, threads=threads.get_num_threads())
     return _argmax(y_true) == _argmax(y_pred)
 
@@ -127,7 +129,7 @@ def _labels(y_true: Any, y_pred: Any, what: str) -> tuple[np.ndarray, np.ndarray
 
 def _argmax(a: np.ndarray) -> np.ndarray:
     """a.argmax(axis=-1)"""
-    if a.dtype not in (np.float32, np.float64):
+    if a.dtype not in FLOATS:
         return a.argmax(axis=-1)
     return kernels.argmax_rows(np.ascontiguousarray(a), threads=threads.get_num_threads())
 

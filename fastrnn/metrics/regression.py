@@ -153,7 +153,7 @@ class RootMeanSquaredError(RowMetric):
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         y_true, y_pred = same_shape(y_true, y_pred, str(self.name))
-        return np.square(y_pred - y_true)
+        return np.square(y_pred - y_true.astype(y_pred.dtype, copy=False))
 
     def result(self) -> float:
         return math.sqrt(super().result())

@@ -26,8 +26,6 @@ FLOATS = (np.float32, np.float64)
 class Batch:
     """Arrays of one step, one per input, per target and per weight of a target; `size` rows each."""
 
-    __slots__ = ("sample_weight", "size", "x", "y")
-
     def __init__(
         self, x: list[Array], y: list[Array | None] | None, sample_weight: list[Array | None] | None, size: int
     ) -> None:
@@ -37,28 +35,24 @@ class Batch:
 class TakenBatch(Batch):
     """Rows of `data`, taken when somebody looks at them."""
 
-    __slots__ = ("_taken", "data", "rows")
-
     def __init__(self, data: Batch, rows: Array) -> None:
         self.data, self.rows, self.size = data, rows, len(rows)
-        self._taken: dict[str, Any] = {}
 
-    def _take(self, name: str) -> Any:
-        if name not in self._taken:
-            arrays = getattr(self.data, name)
-            self._taken[name] = arrays and [None if a is None else _gather(a, self.rows) for a in arrays]
-        return self._taken[name]
-
-    x = property(lambda self: self._take("x"))
-    y = property(lambda self: self._take("y"))
-    sample_weight = property(lambda self: self._take("sample_weight"))
+    def __getattr__(self, name: str) -> Any:
+        """Inputs, targets or weights that nobody has looked at so far."""
+        if name not in ("x", "y", "sample_weight"):
+            raise AttributeError(name)
+        arrays = getattr(self.data, name)
+        taken = arrays and [None if a is None else _gather(a, self.rows) for a in arrays]
+        setattr(self, name, taken)
+        return taken
 
 
 class Filling:
-    """Copies inputs and targets of one batch after another of a source into the same arrays.
+    """Copies inputs and targets of one batch after another into the same arrays.
 
     Args:
-        batch: the first one, with all its targets.
+        batch: the first one, with all its targets. If it is a `TakenBatch`, the others take rows of the same data.
         arrays: one for each of its inputs, then one for each target.
     """
 
@@ -68,11 +62,11 @@ class Filling:
         self.others: list[tuple[Array, Array]] = []
         if isinstance(batch, TakenBatch):
             given = [a for a in (*batch.data.x, *(batch.data.y or ())) if a is not None]
-            pairs = list(zip(given, arrays, strict=True))
-            by_kernels = [(a, to) for a, to in pairs if a.dtype == to.dtype and _is_table(a)]
-            self.others = [(a, to) for a, to in pairs if a.dtype != to.dtype or not _is_table(a)]
-            if by_kernels:
-                self.taking = kernels.Taking(*zip(*by_kernels, strict=True))
+            tables: list[tuple[Array, Array]] = []
+            for a, to in zip(given, arrays, strict=True):
+                (tables if a.dtype == to.dtype and _is_table(a) else self.others).append((a, to))
+            if tables:
+                self.taking = kernels.Taking([a for a, _ in tables], [to for _, to in tables])
 
     def fill(self, batch: Batch) -> None:
         """Copies this one."""
@@ -168,7 +162,7 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """Batches of whole arrays: views where the order allows, copies where rows are shuffled.
+    """Batches of whole arrays: views where the order allows, rows that are taken when they are looked at if shuffled.
 
     Args:
         data: all rows.
@@ -334,7 +328,7 @@ def split(parts: tuple[Any, Any, Any], fraction: float) -> tuple[tuple[Any, Any,
 
 def _is_table(array: Array) -> bool:
     """Whether the kernels can take rows out of it."""
-    return array.dtype in FLOATS and array.flags.c_contiguous and array.size > 0
+    return array.dtype in FLOATS and array.flags.c_contiguous and array.flags.aligned and array.size > 0
 
 
 def _gather(array: Array, rows: Array) -> Array:

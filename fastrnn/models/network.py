@@ -162,17 +162,17 @@ class Network:
             if slot not in self.outputs:
                 step.done.append(slot)
 
-    def plan(self, context: Context, early: Collection[int] = ()) -> Plan:
+    def plan(self, context: Context, before_activation: Collection[int] = ()) -> Plan:
         """How the steps run under `context`, with the layers' present `trainable`.
 
-        Outputs with the numbers `early` may come as a `BeforeActivation`.
+        Outputs with the numbers `before_activation` may come as a `BeforeActivation`.
 
         Backward passes a step if something below it is trained: its own weights, weights of the steps that feed it,
         or, with `context.input_gradient`, the inputs of the network.
         """
         contexts: Plan = []
         variants: dict[tuple[bool, ...], Context] = {}
-        ends = {self.outputs[i] for i in early}
+        ends = {self.outputs[i] for i in before_activation}
         wanted = [False] * self.count
         for slot in self.inputs:
             wanted[slot] = context.input_gradient
@@ -182,9 +182,10 @@ class Network:
             for slot in step.outputs:
                 wanted[slot] = passes
             training = context.training if step.training is None else step.training
-            key = training, passes, below, passes and step.output in ends and replays(step.layer)
+            early = passes and step.output in ends and replays(step.layer)  # layers of users' own know nothing of it
+            key = training, passes, below, early
             if key not in variants:
-                variants[key] = replace(context, training=training, record=passes, input_gradient=below, early=key[3])
+                variants[key] = replace(context, training=training, record=passes, input_gradient=below, early=early)
             contexts.append(variants[key])
         return contexts
 

@@ -55,6 +55,12 @@ def as_array(value: Any, what: str) -> Array:
     return array
 
 
+def _behaved(value: Any, dtype: Any) -> Array:
+    """An array of this type, C-contiguous and aligned."""
+    array = np.asarray(value, dtype=dtype, order="C")
+    return array if array.flags.aligned else array.copy()
+
+
 def is_array(value: Any) -> bool:
     """Whether `value` is an array (of NumPy, pandas, torch, ...) of at least one axis."""
     if isinstance(value, np.ndarray):
@@ -134,7 +140,7 @@ class Ports:
     def _input(self, value: Any, i: int) -> Array:
         dtype, fixed = self._dtypes[i], self._fixed[i]
         plain = type(value) is np.ndarray and value.dtype == dtype and value.flags.c_contiguous
-        if plain and value.ndim and value.shape[1:] == fixed and value.size:
+        if plain and value.ndim and value.shape[1:] == fixed and value.size and value.flags.aligned:
             return value
         what = f"input {self.names[i]!r} of {self.owner}"
         if value is None:
@@ -146,7 +152,7 @@ class Ports:
             raise ValueError(f"{what} has dtype {dtype}; received numbers that are not whole")
         if array.dtype.kind == "f" and isinstance(value, np.memmap):
             return array
-        return np.asarray(array, dtype=dtype, order="C")
+        return _behaved(array, dtype)
 
     def targets(self, value: Any) -> list[Array | None]:
         """Targets of a loss: floats in the dtype of the output, integers and booleans as they are."""
@@ -166,7 +172,7 @@ class Ports:
                 f"y of output {self.names[i]!r} of {self.owner} must have a batch axis; received {value!r}"
             )
         dtype = self._dtypes[i] if value.dtype.kind == "f" and not isinstance(value, np.memmap) else value.dtype
-        return np.asarray(value, dtype=dtype, order="C")
+        return _behaved(value, dtype)
 
     def weights(self, value: Any) -> list[Array | None] | None:
         """Sample weights (batch,) or (batch, time), one per output; a single array counts for all outputs."""
@@ -189,7 +195,7 @@ class Ports:
                 raise ValueError(
                     f"sample_weight for several outputs at once must have shape (batch,); received {array.shape}"
                 )
-            found.append(None if array is None else np.asarray(array, dtype=dtype, order="C"))
+            found.append(None if array is None else _behaved(array, dtype))
         return found
 
 

@@ -140,7 +140,8 @@ class Optimizer(Configurable):
         self._blocks: list[Block] = []
         self._located = -1
         self._chunks: list[Chunk] = []
-        self._passes: dict[str | None, list[kernels.Update | None]] = {}
+        self._passes: list[kernels.Update] = []
+        self._passes_of = ""
         self._constrained: list[Parameter] = []
 
     # What a subclass defines.
@@ -205,16 +206,13 @@ class Optimizer(Configurable):
         """
         if not self._parameters:
             raise ValueError(f"{type(self).__name__} has nothing to train: call build(parameters) before apply()")
-        rate = getattr(self, "_learning_rate", None)
-        if type(rate) is not float:  # such a one was checked when it was set
-            rate = self._nonnegative("learning_rate", self.learning_rate)
-        if self._located != layout_version():
-            self._locate()
+        learning_rate = self._nonnegative("learning_rate", self.learning_rate)
+        self._locate()
         updates = not self.gradient_accumulation_steps or self._accumulate(self.gradient_accumulation_steps)
         if updates:
             if self.clipvalue or self.clipnorm or self.global_clipnorm:
                 self._clip()
-            self._update(rate)
+            self._update(learning_rate)
         overwrites = self.use_ema and self._average()
         for p in self._constrained:
             p.assign(p.constraint(p.values))
@@ -225,8 +223,7 @@ class Optimizer(Configurable):
     def finalize(self) -> None:
         """With `use_ema`, the weights take their averages: what `fit` does at its end."""
         if self.use_ema and self.built:
-            if self._located != layout_version():
-                self._locate()
+            self._locate()
             for chunk in self._chunks:
                 chunk.values[:] = chunk.average
             self._changed()
@@ -282,7 +279,11 @@ class Optimizer(Configurable):
         return {**super().get_config(), "learning_rate": serialize(self._learning_rate)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_chunks", "_blocks", "_constrained", "_passes")}
+        return {
+            k: v
+            for k, v in self.__dict__.items()
+            if k not in ("_chunks", "_blocks", "_constrained", "_passes", "_passes_of")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _located=-1)
@@ -291,11 +292,13 @@ class Optimizer(Configurable):
 
     def _locate(self) -> None:
         """Finds the memory of the parameters, which moves when a model adopts them."""
-        self._located, self._blocks = layout_version(), list(dict.fromkeys(p.block for p in self._parameters))
-        most = CHUNK if self._in_numpy else sys.maxsize
-        self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays, most)]
-        self._constrained = [p for p in self._parameters if p.constraint is not None]
-        self._passes = {}
+        version = layout_version()
+        if self._located != version:
+            self._located, self._blocks = version, list(dict.fromkeys(p.block for p in self._parameters))
+            most = CHUNK if self._in_numpy else sys.maxsize
+            self._chunks = [chunk for group in self._groups for chunk in group.chunks(self._decays, most)]
+            self._constrained = [p for p in self._parameters if p.constraint is not None]
+            self._passes_of = ""
 
     def _changed(self) -> None:
         for block in self._blocks:
@@ -339,19 +342,16 @@ class Optimizer(Configurable):
 
     def _update(self, learning_rate: float) -> None:
         coefficients = self.coefficients(learning_rate, self.iterations + 1)
-        kernel = self.kernel
-        for chunk, bound in zip(self._chunks, self._passes.get(kernel) or self._bound(kernel), strict=True):
+        kernel = None if self._in_numpy else self.kernel
+        self._locate()  # what comes before may have looked at gradients, after which all rows may have one
+        if kernel is not None and kernel != self._passes_of:
+            self._passes_of, self._passes = kernel, [_update_of(kernel, chunk) for chunk in self._chunks]
+        for i, chunk in enumerate(self._chunks):
             keep = 1.0 - (self.weight_decay or 0.0) * learning_rate if chunk.decayed else 1.0
-            if bound is None:
+            if kernel is None:
                 self._step_in_numpy(chunk, keep, coefficients)
             else:
-                bound.run((keep, *coefficients), threads=threads.get_num_threads())
-
-    def _bound(self, kernel: str | None) -> list[kernels.Update | None]:
-        """The kernels' step for every chunk, None if it is one in NumPy; kept until the weights move."""
-        in_numpy = kernel is None or self._in_numpy
-        self._passes[kernel] = [None if in_numpy else _update_of(str(kernel), chunk) for chunk in self._chunks]
-        return self._passes[kernel]
+                self._passes[i].run((keep, *coefficients), threads=threads.get_num_threads())
 
     def _step_in_numpy(self, chunk: Chunk, keep: float, coefficients: tuple[Any, ...]) -> None:
         w, g, slots, scratch, where = chunk.values, chunk.gradient, chunk.slots, chunk.scratch, None

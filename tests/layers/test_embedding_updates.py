@@ -281,3 +281,20 @@ def test_a_copy_has_a_gradient_of_zero_that_nobody_has_seen() -> None:
     assert not again.block.gradients.any()
     again.clear_gradient()
     assert again.blank
+
+
+def test_gradients_that_an_optimizer_adds_by_itself_move_every_lazy_row() -> None:
+    class Noisy(optimizers.SGD):
+        def coefficients(self, learning_rate: float, step: int) -> Any:
+            if step == 2:
+                layer.embeddings.gradient[...] = 1.0
+            return super().coefficients(learning_rate, step)
+
+    layer, optimizer = embedding(lazy_updates=True), Noisy(1.0)
+    optimizer.build(layer.weights)
+    moved = []
+    for ids, dy in gradients()[:2]:
+        before = layer.embeddings.numpy()
+        step(layer, optimizer, ids, dy)
+        moved.append((layer.embeddings.numpy() != before).any(axis=1))
+    assert not moved[0].all() and moved[1].all()

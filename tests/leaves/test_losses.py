@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from fastrnn import activations, losses, registry, threads
+from fastrnn import Input, Sequential, activations, layers, losses, registry, threads
 from fastrnn._core import kernels
 
 BATCH, TIME, CLASSES = 5, 4, 3
@@ -211,19 +211,10 @@ def test_a_loss_may_take_the_softmax_itself(weighted: bool) -> None:
     rng = np.random.default_rng(17)
     z, labels = rng.normal(size=(*POSITIONS, 5)), rng.integers(0, 5, POSITIONS)
     more = weights_and_mask(POSITIONS, rng) if weighted else (None, None)
-
-    class Halved(losses.CategoricalCrossentropy):
-        def in_kernels(self, fused: bool) -> None:
-            return None
-
-        def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return -(y_true * np.log(y_pred)).sum(axis=1) / 2, (y_pred - y_true) / 2
-
     for loss, y in (
         (losses.SparseCategoricalCrossentropy(), labels),
         (losses.SparseCategoricalCrossentropy(ignore_class=2), labels),
         (losses.CategoricalCrossentropy(label_smoothing=0.1), np.eye(5)[labels]),
-        (Halved(), np.eye(5)[labels]),
     ):
         value, dy = loss.value_and_gradient(y, kernels.softmax(z), *more, activation="softmax")
         found = loss.value_and_gradient(y, z.copy(), *more, activation="softmax", applied=False)
@@ -231,6 +222,38 @@ def test_a_loss_may_take_the_softmax_itself(weighted: bool) -> None:
         np.testing.assert_array_equal(found[1], dy)
     with pytest.raises(ValueError, match="binary_crossentropy: applied=False is for activation='softmax'"):
         losses.BinaryCrossentropy().value_and_gradient([[0]], [[1.0]], activation="sigmoid", applied=False)
+
+
+class Slanted(losses.CategoricalCrossentropy):
+    """Twice the crossentropy, with its slope by the probabilities."""
+
+    def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return -2 * (y_true * np.log(y_pred)).sum(axis=-1), -2 * y_true / y_pred
+
+
+class Fused(Slanted):
+    """The same with the slope by what goes into the softmax."""
+
+    fuses = "softmax"
+
+    def elementwise_gradient(self, y_true: np.ndarray, y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return super().elementwise_gradient(y_true, y_pred)[0], 2 * (y_pred - y_true)
+
+
+@pytest.mark.parametrize("loss", [Slanted(), Fused()], ids=str)
+def test_a_slope_of_ones_own_is_by_what_it_says(loss: losses.Loss) -> None:
+    rng = np.random.default_rng(18)
+    x, y = rng.normal(size=(6, 3)), np.eye(4)[rng.integers(0, 4, 6)]
+    model = Sequential([Input((3,), dtype="float64"), layers.Dense(4, activation="softmax", dtype="float64")])
+    found = []
+    for one in (losses.CategoricalCrossentropy(), loss):
+        model.compile("sgd", one)
+        found.append(model.gradients(x, y)[1])
+    assert loss.fuses == ("softmax" if isinstance(loss, Fused) else None)
+    for plain, twice in zip(*found, strict=True):
+        np.testing.assert_allclose(twice, 2 * plain, rtol=1e-6)
+    with pytest.raises(ValueError, match="cannot be fused" if loss.fuses is None else "applied=False"):
+        loss.value_and_gradient(y, y, activation="softmax", applied=False)
 
 
 def poisoned(y: np.ndarray, p: np.ndarray, hidden: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

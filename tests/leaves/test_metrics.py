@@ -324,3 +324,10 @@ def test_defaults_are_those_of_keras(keras: Any) -> None:
         theirs = {k: v for k, v in getattr(keras.metrics, name)().get_config().items() if k != "dtype"}
         theirs["name"] = theirs["name"].rstrip("0123456789").rstrip("_")  # some of theirs are counted
         assert getattr(metrics, name)().get_config().items() >= theirs.items(), name
+
+
+def test_numbers_in_another_byte_order_are_numbers() -> None:
+    y, p = one_hot(np.random.default_rng(19), (BATCH,))
+    for kind in (">f4", ">f8"):
+        found = metrics.categorical_accuracy(y.astype(kind), p.astype(kind))
+        np.testing.assert_array_equal(found, y.argmax(axis=-1) == p.argmax(axis=-1))

@@ -491,3 +491,22 @@ def test_exclusion_from_weight_decay_comes_before_build_and_is_kept():
     np.testing.assert_array_equal(weights[1].values, before[1])
     with pytest.raises(ValueError, match="before the optimizer is built"):
         twin.exclude_from_weight_decay(var_names=["w0"])
+
+
+def test_a_learning_rate_of_ones_own_is_asked_in_every_step():
+    class Warm(optimizers.SGD):
+        @property
+        def learning_rate(self):
+            return self._learning_rate * min(1.0, (self.iterations + 1) / 10)
+
+        @learning_rate.setter
+        def learning_rate(self, value):
+            self._learning_rate = float(value)
+
+    (w,), optimizer = parameters(shapes=((3,),)), Warm(learning_rate=1.0)
+    optimizer.build([w])
+    for step in range(1, 4):
+        before = w.numpy()
+        w.gradient[...] = 1
+        optimizer.apply()
+        np.testing.assert_allclose(before - w.numpy(), step / 10)

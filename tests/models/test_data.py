@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastrnn import Input, Model, Sequential, layers, optimizers
+from fastrnn import Input, Model, Sequential, layers, optimizers, utils
 from fastrnn.models.data import ArraySource, Batch, Epochs, Filling
 from fastrnn.models.ports import flatten, pack
 
@@ -298,3 +298,19 @@ def test_predictions_never_share_memory_with_the_data() -> None:
     model = Model(a, layers.Dropout(0.5)(a))
     x = floats(3, 2)
     assert not np.shares_memory(model.predict(x, verbose=0), x)
+
+
+def test_memory_may_begin_anywhere() -> None:
+    """As that of files and messages does, behind a header of some bytes."""
+    raw = np.frombuffer(b"\x00" + floats(40, 6).tobytes(), np.uint8)
+    x = raw[1:].view("float32").reshape(40, 6)
+    y = np.frombuffer(b"\x00" + floats(40, 2).tobytes(), np.uint8)[1:].view("float32").reshape(40, 2)
+    assert not x.flags.aligned and not y.flags.aligned
+    found = []
+    for inputs, targets in ((x, y), (x.copy(), y.copy())):
+        utils.set_random_seed(1)
+        model = Sequential([Input((6,)), layers.Dense(2)])
+        model.compile("adam", "mse")
+        history = model.fit(inputs, targets, batch_size=8, verbose=0).history["loss"]
+        found.append((history, model.evaluate(inputs, targets, verbose=0), model.predict(inputs, verbose=0).tolist()))
+    assert found[0] == found[1]

@@ -383,6 +383,20 @@ def test_targets_of_any_type_are_what_they_are(replays: list[int]) -> None:
         check_same(lambda: compiled(sequence(layers.GRU(4), layers.Dense(2)), "mae"), X, y)
 
 
+@pytest.mark.parametrize("kind", ("int8", "uint8", "int16", "int32", "int64"))
+def test_metrics_see_targets_of_the_type_they_have(kind: str, replays: list[int]) -> None:
+    kinds: list[str] = []
+
+    class Typed(metrics.RootMeanSquaredError):
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            kinds.append(y_true.dtype.name)
+
+    y = ids(5, SAMPLES, 2).astype(kind)
+    for metric in (metrics.RootMeanSquaredError, Typed):
+        check_same(lambda m=metric: compiled(sequence(layers.GRU(4), layers.Dense(2)), metrics=[m()]), X, y)
+    assert replays and set(kinds) == {kind}
+
+
 def test_a_refused_batch_draws_nothing(replays: list[int]) -> None:
     x, y = X[: 4 * BATCH], ids(4, 4 * BATCH)
     calls = []

@@ -36,10 +36,10 @@ extern const struct fr_build BUILD;
     {                                                                                                                  \
         .pack = pack_##T, .forward = forward_##T, .backward = backward_##T, .product = product_##T,                    \
         .activate = activate_array_##T, .softmax = softmax_##T, .argmax_rows = argmax_rows_##T, .loss = loss_##T,      \
-        .same_argmax_rows = same_argmax_rows_##T,                                                                              \
+        .same_argmax_rows = same_argmax_rows_##T,                                                                      \
         .dropout = dropout_##T, .keep = keep_##T, .update = update_##T, .all_finite = all_finite_##T,                  \
         .squared_norm = squared_norm_##T, .gather_rows = gather_rows_##T, .scatter_add_rows = scatter_add_rows_##T,    \
-        .stream = stream_##T,                                                            \
+        .stream = stream_##T,                                                                                          \
     }
 
 const struct fr_build BUILD = {

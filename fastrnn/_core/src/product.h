@@ -165,7 +165,7 @@ static void FN(product_of_columns)(struct FN(product_run) *run, int thread, ptrd
                 for (ptrdiff_t p = g0; p < g1 && !fr_stopped(&run->watch, thread); p++) {
                     const ptrdiff_t n0 = p * FN(panel), n = q->N - n0 < FN(panel) ? q->N - n0 : FN(panel), kc = FN(outer_kc)(k0, end);
                     const int nv = (int)((n + VW - 1) / VW), ragged = n % VW != 0, fresh = k0 == 0 && !q->accumulate;
-                    const int ends = p + 1 == g1, again = ends && k0 + kc < end; /* a block of the group, of more than one */
+                    const int ends = p + 1 == g1, again = ends && k0 + kc < end; /* next comes the group's first panel with more k */
                     const ptrdiff_t next_k = again ? k0 + kc : ends ? begin : k0, next_p = again ? g0 : p + 1;
                     FN(pack_block)(q, k0, kc, n0, n, block, FN(panel), FN(part_vectors) * VW);
                     if (q->sums && m0 == 0) FN(add_columns)(block, kc, (REAL *)q->sums + n0, n);
