@@ -81,8 +81,7 @@ class Repeated:
         x, y = _own(batch.x), _own(batch.y)
         arrays = [a for block in dict.fromkeys(p.block for p in step.weights) for a in (block.values, block.gradients)]
         self.refused = not all(map(_loss_replays, step.objective.losses))
-        same = all(a.dtype == b.dtype for a, b in zip(y, batch.y, strict=True) if b is not None)
-        self.forgets = step.objective.forgets and same
+        self.forgets = step.objective.forgets
         own = Batch(x, [*y], None, batch.size)
         with kernels.Recording([*x, *y, *arrays], MOST_BYTES) as recording:
             found = step.differentiate(own)
