@@ -101,7 +101,7 @@ struct fr_update_call {
 
 /* A loss (loss.h lists them) and its gradient. */
 struct fr_loss_call {
-    int loss, softmax;                /* softmax: a fused loss takes it first, in `gradient`; that may be `predicted` then */
+    int loss, softmax;                /* softmax: a fused loss takes it first, in place: `gradient` is `predicted` then */
     ptrdiff_t rows, classes;
     const void *predicted;            /* [rows, classes] */
     const void *wanted;               /* [rows, classes], or int64 class numbers [rows] */
@@ -109,7 +109,7 @@ struct fr_loss_call {
     const double *weights;            /* [rows] or NULL for ones */
     double divisor, smoothing, epsilon, delta;
     void *values;                     /* out [rows], not weighted */
-    void *gradient;                   /* out [rows, classes], times weight / divisor; or NULL, but not with `softmax` */
+    void *gradient;                   /* out [rows, classes], times weight / divisor; or NULL */
     double total;                     /* out: sum of value * weight / divisor */
     ptrdiff_t wrong;                  /* out: the first row with impossible targets, or -1 */
     int threads;

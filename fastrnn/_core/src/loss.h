@@ -314,10 +314,7 @@ static void FN(loss_rows)(int loss, struct FN(loss_run) *run, ptrdiff_t i0, ptrd
             if (r.dy) memset(r.dy, 0, (size_t)n * sizeof(REAL));
             continue;
         }
-        if (q->softmax) {
-            FN(row_softmax)(r.p, n, r.dy);
-            r.p = r.dy;
-        }
+        if (q->softmax) FN(row_softmax)(r.p, n, r.dy); /* in place */
         r.s = (REAL)((q->weights ? q->weights[i] : 1) / q->divisor);
         if (loss >= FR_SPARSE_PROBABILITIES) {
             r.label = (ptrdiff_t)((const int64_t *)q->wanted)[i];
