@@ -8,8 +8,9 @@ registers under a *kind*. What an object is made of is said once, by its datacla
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
 from types import FunctionType
@@ -20,6 +21,8 @@ import numpy as np
 T = TypeVar("T")
 _entries: dict[str, dict[str, Any]] = {}
 _shared: ContextVar[_Shared | None] = ContextVar("_shared", default=None)
+_numbers = itertools.count()
+_settings_version = 0
 
 
 def snake_case(name: str) -> str:
@@ -153,9 +156,11 @@ def _function(name: str, custom_objects: Mapping[str, Any] | None) -> Any:
 
 
 def is_own(thing: Any) -> bool:
-    """Whether the class of an object, or a function, is of this library and not of a user's."""
-    owner = thing if isinstance(thing, FunctionType) else type(thing)
-    return owner.__module__.partition(".")[0] == __package__
+    """Whether the class of an object is of this library and not of a user's, and no method of it was replaced."""
+    cls = type(thing)
+    if cls.__module__.partition(".")[0] != __package__:
+        return False
+    return not any(isinstance(getattr(cls, name, None), FunctionType) for name in getattr(thing, "__dict__", ()))
 
 
 def replays(thing: Any) -> bool:
@@ -195,6 +200,49 @@ class Configurable:
                 continue
             shown.append(repr(value) if f.default is MISSING and not f.kw_only else f"{f.name}={value!r}")
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+def settings_version() -> int:
+    """A number that changes whenever an attribute of a `Watched` object is set."""
+    return _settings_version
+
+
+class Watched(Configurable):
+    """What a training step consists of: layers, losses, activations.
+
+    Attributes:
+        changes: how often an attribute was set, those left out whose names begin with an underscore, as caches' do.
+    """
+
+    changes = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        self._count(name)
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        self._count(name)
+
+    def _count(self, name: str) -> None:
+        global _settings_version
+        if not name.startswith("_"):
+            vars(self)["changes"] = self.changes + 1
+            _settings_version = next(_numbers)
+
+
+def watched(things: Iterable[Any]) -> list[Watched]:
+    """All `Watched` objects among `things` and in their attributes, or in lists that are their attributes."""
+    found: dict[int, Watched] = {}
+    waiting = list(things)
+    while waiting:
+        thing = waiting.pop()
+        if isinstance(thing, (list, tuple)):
+            waiting.extend(thing)
+        elif isinstance(thing, Watched) and id(thing) not in found:
+            found[id(thing)] = thing
+            waiting.extend(vars(thing).values())
+    return list(found.values())
 
 
 def _is_default(f: Any, value: Any) -> bool:

@@ -73,7 +73,7 @@ class StateStore:
         found = {}
         for layer in layers:
             entry = self._entries.get(layer)
-            if entry is not None:
+            if entry is not None and (entry.counter.value or entry.states is not None):
                 found[layer.path] = {
                     "calls": entry.counter.value,
                     "seed": layer.random_seed,
@@ -89,10 +89,13 @@ class StateStore:
         """
         by_path = {layer.path: layer for layer in layers}
         entries = {by_path[path]: values for path, values in state.items()}
-        self._entries = {}
+        for entry in self._entries.values():  # which stay: recorded steps count with these counters
+            entry.counter.value, entry.states = 0, None
         for layer, values in entries.items():
-            layer.random_seed = None if values["seed"] is None else int(values["seed"])
-            self._entry(layer).counter = kernels.Counter(int(values["calls"]))
+            seed = None if values["seed"] is None else int(values["seed"])
+            if layer.random_seed != seed:
+                layer.random_seed = seed
+            self._entry(layer).counter.value = int(values["calls"])
             self.set_states(layer, values["states"])
 
 

@@ -181,7 +181,7 @@ cdef class LossWork(Work):
 
 cdef class Counter:
     """Counts the calls of something random, also those that are replayed: `call` of `dropout` and `dropout_factors`."""
-    cdef readonly uint64_t value
+    cdef public uint64_t value
 
     def __init__(self, uint64_t value=0):
         self.value = value

@@ -66,15 +66,17 @@ cdef class Recording:
         complete: whether it can be replayed.
         totals: of the losses, in their order, after the last run.
         finite: whether what was checked to be finite was so in the last run.
+        bytes: that the results take.
     """
     cdef readonly bint complete
     cdef unsigned long thread
     cdef list works, bounds, losses, checks
     cdef dict packs
-    cdef size_t left
+    cdef readonly size_t bytes
+    cdef size_t most_bytes
 
     def __init__(self, arrays, size_t most_bytes):
-        self.works, self.bounds, self.packs, self.left = [], [], {}, most_bytes
+        self.works, self.bounds, self.packs, self.most_bytes = [], [], {}, most_bytes
         self.losses, self.checks = [], []
         for array in arrays:
             self.learn(array)
@@ -128,10 +130,10 @@ cdef class Recording:
             return 0
         for array in writes:
             if array is not None and not self.knows(array):
-                if <size_t>array.nbytes > self.left:
+                self.bytes += array.nbytes
+                if self.bytes > self.most_bytes:
                     self.refuse()
                     return 0
-                self.left -= array.nbytes
                 self.learn(array)
         if isinstance(work, PackWork):
             self.packs[(<PackWork>work).packed] = work

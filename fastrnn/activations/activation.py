@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import config
-from ..registry import Configurable, snake_case
+from ..registry import Watched, snake_case
 
 HOW_TO_WRITE_ONE = (
     "an activation needs its derivative: subclass fastrnn.activations.Activation with forward(self, x) -> y and "
@@ -17,7 +17,7 @@ HOW_TO_WRITE_ONE = (
 
 
 @dataclass(eq=False, repr=False)
-class Activation(Configurable):
+class Activation(Watched):
     """Base class.
 
     Attributes:

@@ -31,7 +31,7 @@ import numpy as np
 
 from .. import config, graph, initializers, masks, registry
 from ..params import FLOAT_DTYPES, Parameter, trainable_changed, unique
-from ..registry import Configurable, register, snake_case
+from ..registry import Watched, register, snake_case
 from ..states import Context, StateStore
 from . import building
 
@@ -63,7 +63,7 @@ class BeforeActivation:
 
 @register("layer")
 @dataclass(eq=False, repr=False)
-class Layer(Configurable):
+class Layer(Watched):
     """Base class of all layers.
 
     A layer of one's own overrides `build`, `forward`, `backward` and, if the shape changes, `output_shape`:
@@ -414,7 +414,7 @@ def _get_trainable(self: Layer) -> bool:
 
 
 def _set_trainable(self: Layer, value: bool) -> None:
-    self._trainable = bool(value)  # type: ignore[attr-defined]
+    self._trainable = bool(value)
     trainable_changed()
     for layer in self.sublayers:
         layer.trainable = value

@@ -148,7 +148,7 @@ class RepeatVector(_Rearrangement):
 
     def backward(self, saved: None, dy: Array) -> Array:
         dx = np.empty((dy.shape[0], dy.shape[2]), dy.dtype)
-        return kernels.in_numpy(np.sum, dy, out=dx, axis=1)
+        return kernels.in_numpy(np.add.reduce, dy, out=dx, axis=1)
 
 
 def _repeat(x: Array, out: Array) -> None:

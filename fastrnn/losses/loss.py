@@ -34,7 +34,7 @@ import numpy as np
 
 from .. import config, masks, threads
 from .._core import kernels
-from ..registry import Configurable, snake_case
+from ..registry import Watched, snake_case
 
 REDUCTIONS = ("sum_over_batch_size", "mean", "sum", "mean_with_sample_weight", "none", None)
 
@@ -73,7 +73,7 @@ class Rows(NamedTuple):
 
 
 @dataclass(eq=False, repr=False)
-class Loss(Configurable):
+class Loss(Watched):
     """Base class. A subclass gives `elementwise_gradient`, and `elementwise` where values alone are cheaper.
 
     The losses that are trained with most are code of the kernels (`_core/src/loss.h`) instead: `in_kernels` names it.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..registry import Configurable, is_own, register
+from ..registry import Configurable, register
 from . import progress
 
 MODES = ("train", "test", "predict")
@@ -143,14 +143,6 @@ class CallbackList(Callback):
     def history(self) -> Any:
         """The `History` in the list, None if there is none."""
         return self._find(History)
-
-    def has_only_own(self, hooks: Iterable[str]) -> bool:
-        """Whether no code of the user's is called at these hooks."""
-        names = [name for hook in hooks for name in (hook, ALIASES.get(hook, hook))]
-        called = [c for c in self.callbacks if any(overrides(c, name) for name in names)]
-        methods = [getattr(getattr(c, name), "__func__", None) for c in called for name in names]
-        bar = [] if self.progress is None else [self.progress]
-        return all(map(is_own, [self, *bar, *called, *methods]))
 
     def append(self, callback: Callback) -> None:
         self.callbacks.extend(_flatten(callback))

@@ -13,10 +13,11 @@ from ..states import StateStore
 from .network import Network, Plan
 from .objective import Objective, check_names
 from .ports import Ports
+from .recorded import Repeated
 from .stepping import TrainingStep
 
 COMPILE_ARGUMENTS = ("optimizer", "loss", "loss_weights", "metrics", "weighted_metrics")
-NO_PLANS = {"_prepared": None, "_prepared_at": -1, "_objective": None, "_inference": None}
+NO_PLANS = {"_prepared": None, "_prepared_at": -1, "_objective": None, "_inference": None, "_repeated": None}
 
 
 class Compilable:
@@ -56,6 +57,7 @@ class Compilable:
         self._shuffles = 0
         self._prepared: TrainingStep | None = None
         self._prepared_at = -1
+        self._repeated: Repeated | None = None
         self._objective: Objective | None = None
         self._inference: Plan | None = None
 
@@ -138,6 +140,14 @@ class Compilable:
             self._prepared = TrainingStep(self.network, self.weights, trained, objective, self.optimizer, self._store)
         self._prepared_at = version
         return self._prepared
+
+    @property
+    def _repeated_step(self) -> Repeated:
+        """The same, which replays what comes again. It holds memory until `fit` ends or the model is compiled anew."""
+        prepared = self._training_step
+        if self._repeated is None or self._repeated.step is not prepared:
+            self._repeated = Repeated(prepared)
+        return self._repeated
 
     def _penalized(self) -> bool:
         return any(s.layer.activity_regularizer for s in self.network.steps) or any(w.regularizer for w in self.weights)

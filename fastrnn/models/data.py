@@ -7,6 +7,7 @@ gives a pass of `Batch`es as often as it can; `Epochs` cuts the passes of a sour
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,12 +32,24 @@ class Batch:
     ) -> None:
         self.x, self.y, self.sample_weight, self.size = x, y, sample_weight, size
 
+    @functools.cached_property
+    def form(self) -> Any:
+        """What batches share that a `Filling` can copy into the same arrays; None with sample weights or if targets are
+        missing."""
+        if self.sample_weight is not None or self.y is None or any(a is None for a in self.y):
+            return None
+        return tuple((a.shape, a.dtype) for a in (*self.x, *self.y) if a is not None)
+
 
 class TakenBatch(Batch):
     """Rows of `data`, taken when somebody looks at them."""
 
     def __init__(self, data: Batch, rows: Array) -> None:
         self.data, self.rows, self.size = data, rows, len(rows)
+
+    @property
+    def form(self) -> Any:
+        return self.data.form and (self.data, self.size)
 
     def __getattr__(self, name: str) -> Any:
         """Inputs, targets or weights that nobody has looked at so far."""
@@ -49,10 +62,10 @@ class TakenBatch(Batch):
 
 
 class Filling:
-    """Copies inputs and targets of one batch after another into the same arrays.
+    """Copies inputs and targets of one batch after another, all of one form, into the same arrays.
 
     Args:
-        batch: the first one, with all its targets. If it is a `TakenBatch`, the others take rows of the same data.
+        batch: the first one.
         arrays: one for each of its inputs, then one for each target.
     """
 

@@ -70,6 +70,9 @@ class Model(Layer, Trainable):
         TypeError: if inputs or outputs are no symbolic tensors.
     """
 
+    def _count(self, name: str) -> None:
+        """Of a model, only its layers take part in a step."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not cls.__module__.startswith(f"{__package__}."):

@@ -12,11 +12,10 @@ import numpy as np
 from .. import rng
 from ..params import unique
 from ..states import Context, StateStore
-from .callback_list import ALIASES, HOOKS, CallbackList
+from .callback_list import CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
-from .recorded import Repeated
 from .stepping import TrainingStep, Updates, undivided
 
 Array = np.ndarray
@@ -156,7 +155,6 @@ class Trainable(Compilable):
         if not prepared.trained:
             warnings.warn(f"model {self.name!r} has no weights that are trained: fit computes its loss", stacklevel=2)
         prepared.claim()
-        repeated = None
         self.stop_training, self._initial_epoch = False, None
         logs: dict[str, Any] = {}
         try:
@@ -165,11 +163,7 @@ class Trainable(Compilable):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
                 prepared = self._training_step
-                differentiate = prepared.differentiate
-                if isinstance(data, ArraySource) and callbacks.has_only_own(ALIASES):
-                    if repeated is None or repeated.step is not prepared or not callbacks.has_only_own(HOOKS):
-                        repeated = Repeated(prepared)
-                    differentiate = repeated.differentiate
+                differentiate = self._repeated_step.differentiate
                 with Updates() as updates:
                     for step, batch in enumerate(train):
                         callbacks.on_train_batch_begin(step)
@@ -194,6 +188,8 @@ class Trainable(Compilable):
         except BaseException:
             callbacks.abort()
             raise
+        finally:
+            self._repeated = None  # and the memory that recordings hold
         return callbacks.history
 
     def _validation(self, data: Any, batch_size: int | None, steps: int | None) -> Source:
@@ -334,7 +330,7 @@ class Trainable(Compilable):
         batch = self._reader(class_weight).read(x, y, sample_weight)
         self.objective.reset()
         prepared.claim()
-        if not prepared.train(batch):
+        if not prepared.train(batch, None, self._repeated_step.differentiate):
             raise self._not_finite("train_on_batch", batch)
         return self._returned(self.objective.logs(), return_dict)
 
@@ -397,7 +393,8 @@ class Trainable(Compilable):
         self._store.set_state(state["layers"], layers.values())
         self._shuffle_seed, self._shuffles = None if seed is None else int(seed), calls
         for layer, number in seeds.items():
-            layer.random_seed = number
+            if layer.random_seed != number:
+                layer.random_seed = number
 
 
 class _Collector:

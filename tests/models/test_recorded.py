@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -17,15 +18,13 @@ from fastrnn import (
     Model,
     Sequential,
     activations,
-    callbacks,
-    config,
     layers,
     metrics,
     optimizers,
     threads,
     utils,
 )
-from fastrnn.losses import Huber, MeanSquaredError
+from fastrnn.losses import MeanSquaredError
 from fastrnn.models import NonFiniteLossError, recorded
 
 SAMPLES, BATCH = 26, 4  # six whole batches, of which four are replayed, and a rest
@@ -61,19 +60,22 @@ def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield found
 
 
-class EveryEpoch(callbacks.Callback):
-    """A callback of a user's: whatever it does, an epoch begins with new recordings."""
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None: ...
+@contextlib.contextmanager
+def allowed(replayed: bool) -> Iterator[None]:
+    """Inside, steps go their usual way unless they may be replayed."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not replayed:
+            patch.setattr(recorded.Repeated, "differentiate", lambda self, batch: self.step.differentiate(batch))
+        yield
 
 
 def fitted(make: Callable[[], Any], x: Any, y: Any, *, replayed: bool, epochs: int = 2, **options: Any) -> Any:
-    """Weights and history; a callback between batches stands in the way of replays."""
+    """Weights, history, model."""
     utils.set_random_seed(11)
     model = make()
-    between = [] if replayed else [callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]
-    settings = {"batch_size": BATCH, "epochs": epochs, "verbose": 0, "callbacks": between, **options}
-    history = model.fit(x, y, **settings)
+    settings = {"batch_size": BATCH, "epochs": epochs, "verbose": 0, **options}
+    with allowed(replayed):
+        history = model.fit(x, y, **settings)
     return model.get_weights(), history.history, model
 
 
@@ -219,13 +221,6 @@ def test_epochs_of_one_batch_are_replayed(replays: list[int]) -> None:
     assert replays == [SAMPLES] * 3
 
 
-def test_every_epoch_begins_anew_behind_a_callback_of_a_users(replays: list[int]) -> None:
-    more = [EveryEpoch()], [callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None)]
-    for between in more:
-        fitted(REPLAYED["lstm"][0], X, Y, replayed=True, callbacks=between)
-    assert replays == [BATCH] * 16
-
-
 # What users write works here in place on arrays of the kernels, which a recording cannot see.
 
 
@@ -351,32 +346,6 @@ def test_what_numpy_has_a_hand_in_is_not_replayed(case: str, replays: list[int])
     assert replays == []
 
 
-class LargerDelta(callbacks.Callback):
-    """Changes the loss after each batch, by the older name of the hook."""
-
-    def on_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.model.loss.delta *= 1.1
-
-
-class LargerDeltas(callbacks.CallbackList):
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.model.loss.delta *= 1.1
-
-
-def test_callbacks_between_batches_are_noticed_by_whatever_name(replays: list[int]) -> None:
-    def make() -> Any:
-        return compiled(sequence(layers.LSTM(6), layers.Dense(2)), Huber(0.1))
-
-    older = callbacks.LambdaCallback(on_batch_end=lambda batch, logs: None)
-    for between in ([LargerDelta()], [LargerDelta(), callbacks.LambdaCallback()], [older]):
-        fitted(make, X, Y, replayed=True, callbacks=between)
-    model = make()
-    model.fit(X, Y, batch_size=BATCH, verbose=0, callbacks=LargerDeltas(add_history=True, model=model))
-    assert replays == []
-    fitted(make, X, Y, replayed=True, callbacks=[callbacks.TerminateOnNaN()])
-    assert replays == [BATCH] * 10
-
-
 def test_targets_of_any_type_are_what_they_are(replays: list[int]) -> None:
     large = np.full((SAMPLES, 2), 2**63 + 2**62, np.uint64)
     for y in (large, Y.astype("float16"), (Y > 0).astype("uint8"), (Y > 0).astype("int32"), Y.astype(">f4")):
@@ -400,12 +369,12 @@ def test_metrics_see_targets_of_the_type_they_have(kind: str, replays: list[int]
 def test_a_refused_batch_draws_nothing(replays: list[int]) -> None:
     x, y = X[: 4 * BATCH], ids(4, 4 * BATCH)
     calls = []
-    for between in ([], [callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]):
+    for replayed in (True, False):
         model = sequence(layers.LSTM(6, dropout=0.5, seed=1), layers.Dense(4, activation="softmax"))
         compiled(model, "sparse_categorical_crossentropy")
         y[-1] = 4
-        with pytest.raises(ValueError, match="labels"):
-            model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0, callbacks=between)
+        with pytest.raises(ValueError, match="labels"), allowed(replayed):
+            model.fit(x, y, batch_size=BATCH, shuffle=False, verbose=0)
         calls.append([entry["calls"] for entry in model.get_training_state()["layers"].values()])
     assert calls == [[4], [4]] and replays == [BATCH]
 
@@ -517,28 +486,6 @@ def test_a_batch_with_nan_ends_replayed_training_with_the_weights_before_it(repl
         weights.append(model.get_weights())
     assert replays == [BATCH] * 5
     for a, b in zip(*weights, strict=True):
-        np.testing.assert_array_equal(a, b)
-
-
-def test_what_changes_inside_fit_changes_replayed_steps_too(replays: list[int]) -> None:
-    class Thaw(callbacks.Callback):
-        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-            self.model.layers[1].trainable = epoch == 1
-            self.model.loss.delta = 0.1 + epoch
-            config.set_epsilon(1e-7 if epoch else 1e-6)
-
-    def make() -> Any:
-        return compiled(half_frozen(), Huber(), optimizers.Adam(optimizers.schedules.ExponentialDecay(0.01, 3, 0.5)))
-
-    between = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
-    try:
-        found = [
-            fitted(make, X, Y, replayed=True, epochs=3, callbacks=more)[:2] for more in ([Thaw()], [Thaw(), between])
-        ]
-    finally:
-        config.set_epsilon(1e-7)
-    assert found[0][1] == found[1][1] and len(replays) == 12
-    for a, b in zip(found[0][0], found[1][0], strict=True):
         np.testing.assert_array_equal(a, b)
 
 

@@ -1,0 +1,469 @@
+"""What users do between two steps reaches replayed steps as it does others; `train_on_batch`, generators, callbacks."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import random
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastrnn import Input, Model, Sequential, activations, callbacks, config, layers, losses, optimizers, threads, utils
+from fastrnn.models import NonFiniteLossError, recorded
+from fastrnn.registry import settings_version, watched
+
+B = 4
+
+
+def floats(*shape: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+X, Y = floats(26, 5, 3), floats(26, 2, seed=5)
+
+
+def small(loss: Any = "mse", optimizer: Any = "adam", **more: Any) -> Sequential:
+    model = Sequential([Input((None, 3)), layers.LSTM(6, **more), layers.Dense(2)])
+    model.compile(optimizer, loss)
+    return model
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """One entry for each step that was replayed: its number of rows."""
+    found: list[int] = []
+    before = recorded.Repeated._found
+
+    def counted(self: Any, step: Any, batch: Any) -> Any:
+        found.append(step.batch.size)
+        return before(self, step, batch)
+
+    monkeypatch.setattr(recorded.Repeated, "_found", counted)
+    yield found
+
+
+def both_ways(work: Callable[[], Any]) -> None:
+    """Says that `work`, which gives weights, comes to the same whether steps are replayed or not."""
+    found = []
+    for replayed in (True, False):
+        utils.set_random_seed(11)
+        with pytest.MonkeyPatch.context() as patch:
+            if not replayed:
+                patch.setattr(recorded.Repeated, "differentiate", lambda self, batch: self.step.differentiate(batch))
+            found.append(work())
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_single_batches_are_replayed(replays: list[int]) -> None:
+    def work() -> Any:
+        model = small()
+        seen = [model.train_on_batch(X[i : i + n], Y[i : i + n]) for i in range(4) for n in (B, 2, B)]
+        return [*model.get_weights(), np.array(seen)]
+
+    both_ways(work)
+    assert replays == [B, B] + [B, 2, B] * 2
+
+
+def test_batches_of_a_generator_are_replayed_by_their_shapes(replays: list[int]) -> None:
+    lengths = [5, 3, 5, 4, 3, 5, 3, 4, 5, 3, 4, 4]
+
+    def batches() -> Iterator[Any]:
+        for i, t in enumerate(lengths):
+            yield X[i : i + B, :t], Y[i : i + B]
+
+    def work() -> Any:
+        model = small()
+        history = model.fit(batches(), epochs=1, verbose=0).history
+        return [*model.get_weights(), np.array(history["loss"])]
+
+    both_ways(work)
+    assert len(replays) == 2 + 2 + 2
+
+
+def test_batches_whose_types_change_are_not_mixed_up(replays: list[int]) -> None:
+    def work() -> Any:
+        model = small("mae")
+        for kind in ("float32", "int64", "uint8", "float32", "int8", "bool"):
+            for _ in range(3):
+                model.train_on_batch(X[:B], (100 * np.abs(Y[:B])).astype(kind))
+        return model.get_weights()
+
+    both_ways(work)
+    assert len(replays) == 1 + 1 + 1 + 3 + 1 + 1
+
+
+def test_weights_of_samples_may_come_and_go(replays: list[int]) -> None:
+    def work() -> Any:
+        model = small()
+        for i in range(9):
+            model.train_on_batch(X[:B], Y[:B], np.linspace(0, 1, B) if i % 3 == 2 else None)
+        return model.get_weights()
+
+    both_ways(work)
+    assert len(replays) == 4
+
+
+class Counts(callbacks.Callback):
+    """A callback of a user's that changes nothing."""
+
+    def __init__(self) -> None:
+        self.batches = self.epochs = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.batches += 1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.epochs += 1
+
+
+def test_callbacks_that_change_nothing_do_not_stand_in_the_way(replays: list[int]) -> None:
+    counts = Counts()
+    small().fit(X[:24], Y[:24], batch_size=B, epochs=3, verbose=0, callbacks=[counts])
+    assert (counts.batches, counts.epochs) == (18, 3) and replays == [B] * 16
+
+
+class Changes(callbacks.Callback):
+    """Changes something before every second batch, by the older name of the hook."""
+
+    def __init__(self, change: Callable[[Any, int], None]) -> None:
+        self.change, self.seen = change, 0
+
+    def on_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.seen += 1
+        if self.seen % 4 == 0:
+            self.change(self.model, self.seen)
+
+
+def _delta(model: Any, i: int) -> None:
+    model.loss.delta = 0.1 * i
+
+
+def _rate(model: Any, i: int) -> None:
+    model.layers[1].rate = 0.5 if i % 8 else 0.1
+
+
+def _input_rate(model: Any, i: int) -> None:
+    model.layers[0].dropout = 0.5 if i % 8 else 0.0
+
+
+def _activation(model: Any, i: int) -> None:
+    model.layers[2].activation = activations.relu if i % 8 else activations.tanh
+
+
+def _weights(model: Any, i: int) -> None:
+    model.layers[2].kernel.assign(model.layers[2].kernel.numpy() * 0.5)
+
+
+def _frozen(model: Any, i: int) -> None:
+    model.layers[2].trainable = bool(i % 8)
+
+
+def _epsilon(model: Any, i: int) -> None:
+    config.set_epsilon(1e-3 if i % 8 else 1e-7)
+
+
+def _threads(model: Any, i: int) -> None:
+    threads.set_num_threads(1 + i // 4 % 3)
+
+
+def _learning_rate(model: Any, i: int) -> None:
+    model.optimizer.learning_rate = 0.1 / i
+
+
+def _another_model(model: Any, i: int) -> None:
+    small().train_on_batch(X[:B], Y[:B])
+
+
+def _same_weights(model: Any, i: int) -> None:
+    other = Sequential(model.layers[:1])
+    other.compile("sgd", "mse")
+    other.train_on_batch(X[:B], floats(B, 6))
+
+
+def _looks_at_gradients(model: Any, i: int) -> None:
+    for p in model.weights:
+        p.gradient += 1
+
+
+def _gradients(model: Any, i: int) -> None:
+    model.gradients(X[:B], Y[:B], training=True)
+
+
+def _training_state(model: Any, i: int) -> None:
+    """Back to where random streams were when this was called first."""
+    model.set_training_state(vars(model).setdefault("saved", model.get_training_state()))
+
+
+def _seed(model: Any, i: int) -> None:
+    model.layers[1].random_seed = i
+
+
+def _method(model: Any, i: int) -> None:
+    layer = model.layers[2]
+    if "backward" in vars(layer):
+        del layer.backward
+        return
+
+    def backward(saved: Any, dy: Any) -> Any:
+        dx = type(layer).backward(layer, saved, dy)
+        dx *= 2
+        return dx
+
+    layer.backward = backward
+
+
+def _nested_fit(model: Any, i: int) -> None:
+    model.fit(X[:B], Y[:B], batch_size=2, verbose=0)
+
+
+def _evaluates(model: Any, i: int) -> None:
+    model.evaluate(X[:B], Y[:B], verbose=0)
+    model.predict(X[:B], verbose=0)
+
+
+def _copies(model: Any, i: int) -> None:
+    copy.deepcopy(model).train_on_batch(X[:B], Y[:B])
+    pickle.loads(pickle.dumps(model)).train_on_batch(X[:B], Y[:B])
+
+
+CHANGES = {
+    change.__name__: change
+    for change in (
+        *(_delta, _rate, _input_rate, _activation, _weights, _frozen, _epsilon, _threads, _learning_rate),
+        *(_another_model, _same_weights, _looks_at_gradients, _gradients, _training_state, _seed, _method),
+        *(_nested_fit, _evaluates, _copies),
+    )
+}
+
+
+def dropping() -> Any:
+    model = Sequential(
+        [Input((None, 3)), layers.LSTM(6, dropout=0.2, seed=1), layers.Dropout(0.3, seed=2), layers.Dense(2)]
+    )
+    model.compile(optimizers.Adam(0.01), losses.Huber(0.1))
+    return model
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    count, epsilon = threads.get_num_threads(), config.epsilon()
+    yield
+    threads.set_num_threads(count)
+    config.set_epsilon(epsilon)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_callbacks_change_is_noticed(name: str, replays: list[int]) -> None:
+    def work() -> Any:
+        model = dropping()
+        history = model.fit(X, Y, batch_size=B, epochs=4, verbose=0, callbacks=[Changes(CHANGES[name])]).history
+        return [*model.get_weights(), np.array(history["loss"])]
+
+    both_ways(work)
+    assert replays
+
+
+def test_epsilon_of_a_crossentropy_is_noticed(replays: list[int]) -> None:
+    def work() -> Any:
+        model = Sequential([Input((5, 3)), layers.LSTM(6), layers.Dense(4, activation="softmax")])
+        model.compile("adam", "categorical_crossentropy")
+        seen = []
+        for i in range(8):
+            config.set_epsilon(0.3 if i % 4 == 3 else 1e-7)
+            seen.append(model.train_on_batch(X[:B], np.eye(4, dtype="float32")))
+        return [*model.get_weights(), np.array(seen)]
+
+    both_ways(work)
+    assert replays
+
+
+def test_another_number_of_threads_makes_new_recordings(replays: list[int]) -> None:
+    model = small()
+    for count in (1, 2, 1):
+        threads.set_num_threads(count)
+        for _ in range(4):
+            model.train_on_batch(X[:B], Y[:B])
+    assert len(replays) == 3 * 2
+
+
+def test_random_streams_start_anew_where_a_state_knows_nothing_of_them(replays: list[int]) -> None:
+    def work() -> Any:
+        model = dropping()
+        fresh = model.get_training_state()
+        for i in range(12):
+            if i == 6:
+                model.set_training_state(fresh)
+                assert model.get_training_state() == fresh
+            model.train_on_batch(X[:B], Y[:B])
+        assert {entry["calls"] for entry in model.get_training_state()["layers"].values()} == {6}
+        return model.get_weights()
+
+    both_ways(work)
+    assert len(replays) == 10
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_any_of_it_in_any_order(seed: int, replays: list[int]) -> None:
+    def work() -> Any:
+        model, draw = dropping(), random.Random(seed)
+        seen = []
+        for i in range(60):
+            size, length = draw.choice([B, B, B, 2]), draw.choice([5, 5, 3])
+            if draw.random() < 0.2:
+                CHANGES[draw.choice(sorted(CHANGES))](model, draw.randrange(1, 20))
+            seen.append(model.train_on_batch(X[i % 9 :][:size, :length], Y[i % 9 :][:size]))
+        return [*model.get_weights(), np.array(seen)]
+
+    both_ways(work)
+    assert replays
+
+
+def test_recordings_are_few_and_small(monkeypatch: pytest.MonkeyPatch, replays: list[int]) -> None:
+    monkeypatch.setattr(recorded, "MOST_FORMS", 3)
+    model = small()
+    for _ in range(3):
+        for t in range(1, 9):
+            model.train_on_batch(floats(B, t, 3), Y[:B])
+            assert len(model._repeated.known) <= 3
+    assert replays == []
+    monkeypatch.setattr(recorded, "MOST_FORMS", 64)
+    for _ in range(3):
+        for t in range(1, 9):
+            model.train_on_batch(floats(B, t, 3), Y[:B])
+    held = [r.recording.bytes for r in model._repeated._recorded()]
+    assert len(held) == 8 and len(replays) >= 8 and min(held) > 0
+    monkeypatch.setattr(recorded, "MOST_BYTES", max(held))
+    for _ in range(3):
+        model.train_on_batch(floats(B, 12, 3), Y[:B])
+    for _ in range(3):
+        model.train_on_batch(floats(B, 7, 3)[:3], Y[:3])
+    assert sum(r.recording.bytes for r in model._repeated._recorded()) <= 2 * max(held)
+
+
+def test_recordings_end_with_fit_and_with_compile() -> None:
+    model = small()
+    for _ in range(3):
+        model.train_on_batch(X[:B], Y[:B])
+    assert any(model._repeated._recorded())
+    twin = pickle.loads(pickle.dumps(model))
+    assert twin._repeated is None and copy.deepcopy(model)._repeated is None
+    model.compile("sgd", "mae")
+    assert model._repeated is None
+    model.fit(X, Y, verbose=0)
+    assert model._repeated is None
+
+
+def test_a_batch_that_ends_in_an_error_leaves_nothing_behind(replays: list[int]) -> None:
+    model = Sequential([Input((5,), dtype="int32"), layers.Embedding(9, 4), layers.GRU(4), layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = np.arange(20).reshape(4, 5) % 9, np.array([0, 1, 2, 0])
+    for _ in range(4):
+        model.train_on_batch(x, y)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="received 9"):
+        model.train_on_batch(np.full((4, 5), 9), y)
+    with pytest.raises(ValueError, match="labels"):
+        model.train_on_batch(x, y + 1)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+    model.train_on_batch(x, y)
+    assert len(replays) == 3
+    tall = small()
+    for scale in (1, 1, 1, np.inf, 1):
+        try:
+            tall.train_on_batch(X[:B] * np.float32(scale), Y[:B])
+        except NonFiniteLossError:
+            assert scale == np.inf
+    assert all(np.isfinite(w).all() for w in tall.get_weights())
+
+
+def test_an_interrupted_replay_is_not_used_again(replays: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Exception):
+        pass
+
+    def stopping(self: Any, batch: Any) -> None:
+        raise Stop
+
+    def work(stops: bool = True) -> Any:
+        model = small()
+        for i in range(8):
+            with pytest.MonkeyPatch.context() as patch:
+                if i == 4 and model._repeated is not None and any(model._repeated._recorded()):
+                    patch.setattr("fastrnn.models.data.Filling.fill", stopping)
+                    with pytest.raises(Stop):
+                        model.train_on_batch(X[:B], Y[:B])
+            model.train_on_batch(X[:B], Y[:B])
+        return model.get_weights()
+
+    both_ways(work)
+    assert len(replays) == 2 + 2
+
+
+def test_a_second_thread_goes_the_usual_way_meanwhile() -> None:
+    model = small()
+    for _ in range(4):
+        model.train_on_batch(X[:B], Y[:B])
+    assert any(model._repeated._recorded())
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            for _ in range(200):
+                model.train_on_batch(X[:B], Y[:B])
+        except BaseException as error:
+            failed.append(error)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failed and not model._repeated.busy.locked()
+    held = model._repeated.busy
+    with held:
+        model.train_on_batch(X[:B], Y[:B])
+
+
+def test_networks_that_are_trained_in_turns_are_replayed(replays: list[int]) -> None:
+    """A generator and a critic, each trained while the other is frozen."""
+
+    def work() -> Any:
+        critic = Sequential([Input((5, 3)), layers.GRU(4), layers.Dense(1, activation="sigmoid")])
+        critic.compile("adam", "bce")
+        noise = Input((5, 2))
+        frozen = Sequential([Input((5, 3)), *(type(layer).from_config(layer.get_config()) for layer in critic.layers)])
+        frozen.trainable = False
+        both = Model(noise, frozen(layers.LSTM(3, return_sequences=True)(noise)))
+        both.compile("adam", "bce")
+        for i in range(6):
+            critic.train_on_batch(floats(B, 5, 3, seed=i), np.ones((B, 1)))
+            frozen.set_weights(critic.get_weights())
+            both.train_on_batch(floats(B, 5, 2, seed=i), np.ones((B, 1)))
+        return [*critic.get_weights(), *both.get_weights()]
+
+    both_ways(work)
+    assert len(replays) == 4 + 4
+
+
+def test_setting_an_attribute_counts_and_making_an_object_does_not_disturb_others() -> None:
+    layer = layers.Bidirectional(layers.LSTM(3))
+    inner = layer.directions[0]
+    parts = watched([layer])
+    assert inner in parts and inner.activation in parts and layer in parts
+    before, version = [p.changes for p in parts], settings_version()
+    layers.Dense(2, activation="relu"), losses.Huber()
+    assert [p.changes for p in parts] == before and settings_version() != version
+    version = settings_version()
+    inner._packed = ()
+    assert [p.changes for p in parts] == before and settings_version() == version
+    inner.dropout = 0.5
+    assert inner.changes == before[parts.index(inner)] + 1 and settings_version() != version
+    model = small()
+    version = settings_version()
+    model.stop_training = True
+    assert settings_version() == version
