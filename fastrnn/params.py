@@ -197,6 +197,10 @@ class Parameter:
             self._rows = None
             _layout_changed()
 
+    def written(self) -> None:
+        """Called where kernels have written the gradient, or will, without its being lent to them again."""
+        self._blank = False
+
     def copy_gradient(self) -> np.ndarray:
         self.settle_gradient()
         return self._gradient.copy()

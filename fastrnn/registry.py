@@ -21,7 +21,7 @@ import numpy as np
 T = TypeVar("T")
 _entries: dict[str, dict[str, Any]] = {}
 _shared: ContextVar[_Shared | None] = ContextVar("_shared", default=None)
-_numbers = itertools.count()
+_numbers = itertools.count(1)
 _settings_version = 0
 
 
@@ -203,45 +203,56 @@ class Configurable:
 
 
 def settings_version() -> int:
-    """A number that changes whenever an attribute of a `Watched` object is set."""
+    """A number that changes whenever the `changes` of a `Watched` object do."""
     return _settings_version
 
 
 class Watched(Configurable):
-    """What a training step consists of: layers, losses, activations.
-
-    Attributes:
-        changes: how often an attribute was set, those left out whose names begin with an underscore, as caches' do.
+    """What a training step consists of, layers, losses, activations: `changes` counts how often an attribute was set.
+    Left out are those with an underscore in front, as caches have, and those that were the same number or word before.
     """
 
-    changes = 0
-
     def __setattr__(self, name: str, value: Any) -> None:
+        same = isinstance(value, PLAIN) and _is_same(getattr(self, name, PLAIN), value)
         super().__setattr__(name, value)
-        self._count(name)
+        if not same:
+            _count_change(self, name)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)
-        self._count(name)
+        _count_change(self, name)
 
-    def _count(self, name: str) -> None:
-        global _settings_version
-        if not name.startswith("_"):
-            vars(self)["changes"] = self.changes + 1
-            _settings_version = next(_numbers)
+
+PLAIN = bool, int, float, str, type(None)
+_CHANGES = "_Watched__changes"  # in the dictionary of each object that `changes` was asked about
+
+
+def _is_same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b)
+
+
+def _count_change(thing: Watched, name: str) -> None:
+    global _settings_version
+    if _CHANGES in vars(thing) and (not name.startswith("_") or name == "__class__"):
+        vars(thing)[_CHANGES] += 1
+        _settings_version = next(_numbers)
+
+
+def changes(thing: Watched) -> int:
+    """How often an attribute of it was set since this was asked first."""
+    return vars(thing).setdefault(_CHANGES, 0)
 
 
 def watched(things: Iterable[Any]) -> list[Watched]:
-    """All `Watched` objects among `things` and in their attributes, or in lists that are their attributes."""
+    """All `Watched` objects among `things`, in their attributes, and in lists that are their attributes."""
     found: dict[int, Watched] = {}
     waiting = list(things)
     while waiting:
         thing = waiting.pop()
-        if isinstance(thing, (list, tuple)):
-            waiting.extend(thing)
-        elif isinstance(thing, Watched) and id(thing) not in found:
+        if isinstance(thing, Watched) and id(thing) not in found:
             found[id(thing)] = thing
-            waiting.extend(vars(thing).values())
+            for value in list(vars(thing).values()):
+                waiting.extend(value if isinstance(value, (list, tuple)) else [value])
     return list(found.values())
 
 

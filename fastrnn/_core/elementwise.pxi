@@ -71,35 +71,46 @@ cdef class SoftmaxWork(Work):
         return 0
 
 
-def argmax_rows(x, *, threads=1, isa=None):
-    """The place of the largest value along the last axis, as `x.argmax(axis=-1)`: of the first of several, or of a NaN."""
-    cdef int typenum = real_type(x, "x"), most = threads_of(threads)
+cdef class ArgmaxWork(Work):
+    """Of the rows of x [rows, n]: where the largest number stands or, with `other`, whether it stands at the same place."""
+    cdef void *x
+    cdef void *other
+    cdef void *to
+    cdef Py_ssize_t rows, n
+    cdef int threads
+
+    cdef int run(self) except -1:
+        with nogil:
+            if self.other == NULL:
+                self.f.argmax_rows(self.x, self.rows, self.n, <int64_t *>self.to, self.threads)
+            else:
+                self.f.same_argmax_rows(self.x, self.other, self.rows, self.n, <unsigned char *>self.to, self.threads)
+        return 0
+
+
+cdef object argmax_of(x, other, threads, isa):
+    cdef int typenum = real_type(x, "x")
+    cdef ArgmaxWork work = ArgmaxWork.__new__(ArgmaxWork)
     if array_of(x, "x").ndim == 0 or x.shape[x.ndim - 1] == 0:
         raise ValueError(f"x must have a last axis of at least 1; received shape {x.shape}")
-    cdef Py_ssize_t n = x.shape[x.ndim - 1], rows = x.size // n
-    cdef void *from_ = data_of(x, typenum, x.shape, "x")
-    where = np.empty(x.shape[:x.ndim - 1], np.int64)
-    cdef int64_t *to = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>where)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.argmax_rows(from_, rows, n, to, most)
-    return where
+    work.n = x.shape[x.ndim - 1]
+    work.rows, work.x = x.size // work.n, data_of(x, typenum, x.shape, "x")
+    work.other = data_of(other, typenum, x.shape, "other")
+    found = np.empty(x.shape[:x.ndim - 1], np.int64 if other is None else np.bool_)
+    work.to, work.f, work.threads = cnp.PyArray_DATA(<cnp.ndarray>found), functions_of(build_named(isa), typenum), threads_of(threads)
+    perform(work, (x, other), (found,))
+    return found
+
+
+def argmax_rows(x, *, threads=1, isa=None):
+    """The place of the largest value along the last axis, as `x.argmax(axis=-1)`: of the first of several, or of a NaN."""
+    return argmax_of(x, None, threads, isa)
 
 
 def same_argmax(x, other, *, threads=1, isa=None):
     """argmax_rows(x) == argmax_rows(other), for arrays of one shape."""
-    cdef int typenum = real_type(x, "x"), most = threads_of(threads)
-    if array_of(x, "x").ndim == 0 or x.shape[x.ndim - 1] == 0:
-        raise ValueError(f"x must have a last axis of at least 1; received shape {x.shape}")
-    cdef Py_ssize_t n = x.shape[x.ndim - 1], rows = x.size // n
-    cdef void *one = data_of(x, typenum, x.shape, "x")
-    cdef void *two = needed_data_of(other, typenum, x.shape, "other")
-    same = np.empty(x.shape[:x.ndim - 1], np.bool_)
-    cdef unsigned char *to = <unsigned char *>cnp.PyArray_DATA(<cnp.ndarray>same)
-    cdef const fr_functions *f = functions_of(build_named(isa), typenum)
-    with nogil:
-        f.same_argmax_rows(one, two, rows, n, to, most)
-    return same
+    array_of(other, "other")
+    return argmax_of(x, other, threads, isa)
 
 
 # ---- losses --------------------------------------------------------------------------------------------------------
@@ -332,26 +343,31 @@ cdef class Taking:
     """Rows of some tables, taken by their numbers into the same arrays again and again.
 
     Args:
-        tables: [rows, ...] each, float32 or float64.
-        out: [n, ...] each, like its table but for the first axis.
+        tables: [rows, ...] each. Kernels take those of float32 or float64, NumPy takes others.
+        out: [n, ...] each, like its table but for the first axis, of any type.
     """
-    cdef list works
-    cdef tuple arrays
+    cdef list works, others
     cdef Py_ssize_t n
 
     def __init__(self, tables, out):
         cdef GatherWork work
         cdef int typenum
-        self.works, self.arrays, self.n = [], (*tables, *out), len(out[0])
+        self.works, self.others, self.n = [], [], len(out[0])
         for table, to in zip(tables, out, strict=True):
+            if table.ndim < 1 or len(table) == 0:
+                raise ValueError(f"a table must have rows; received shape {table.shape}")
+            if to.shape != (self.n,) + table.shape[1:]:
+                raise ValueError(f"out must have shape {(self.n,) + table.shape[1:]}; received {to.shape}")
+            if table.dtype != to.dtype or table.dtype not in (np.float32, np.float64) or table.size == 0 or not (
+                    table.flags.c_contiguous and table.flags.aligned):
+                self.others.append((table, to))
+                continue
             work = GatherWork.__new__(GatherWork)
             typenum = real_type(table, "table")
-            if table.ndim < 1 or table.size == 0:
-                raise ValueError(f"a table must have rows; received shape {table.shape}")
             work.table, work.count = data_of(table, typenum, table.shape, "table"), table.shape[0]
             work.width, work.n = table.size // table.shape[0], self.n
-            work.rows = needed_data_of(to, typenum, (self.n,) + table.shape[1:], "out", True)
-            work.f = functions_of(chosen, typenum)
+            work.rows = needed_data_of(to, typenum, to.shape, "out", True)
+            work.f, work.arrays = functions_of(chosen, typenum), (table, to)
             self.works.append(work)
 
     def __reduce__(self):
@@ -366,6 +382,9 @@ cdef class Taking:
             work.ids, work.threads = <int64_t *>numbers, most
             work.run()
             work.ids = NULL
+        for table, to in self.others:
+            check_range(<int64_t *>numbers, self.n, len(table))
+            to[...] = table.take(ids, 0)
 
 
 cdef class TableWork(Work):
@@ -570,17 +589,21 @@ cdef class Update:
 
     def run(self, coefficients=(), *, threads=1):
         """The pass with these numbers."""
+        self.once(coefficients, threads_of(threads))
+
+    cdef int once(self, coefficients, int threads) except -1:
         cdef int i
         cdef fr_update_call q = self.q  # another thread may be at it
         if len(coefficients) != self.shape.coefficients:
             raise ValueError(f"{self.shape.name.decode()} takes {self.shape.coefficients} coefficient(s); received {len(coefficients)}")
         for i in range(self.shape.coefficients):
             q.coefficients[i] = coefficients[i]
-        q.threads = threads_of(threads)
+        q.threads = threads
         if self.rows is not None:
             q.rows, q.row_count = <int64_t *>cnp.PyArray_DATA(<cnp.ndarray>self.rows.order), self.rows.count
         with nogil:
             self.f.update(&q)
+        return 0
 
 
 def update(name, values, gradient, slots=(), coefficients=(), *, width=0, rows=None, threads=1, isa=None):

@@ -1,5 +1,9 @@
 # Recordings: calls of the kernels that are done again and again over the same memory. Included by kernels.pyx.
 
+cdef class Taking
+cdef class Update
+
+
 cdef class Work:
     """One call of a kernel, bound to its arrays, which it keeps alive. `run` may be called again: it then reads what the
     arrays hold by that time, and writes over what it wrote before."""
@@ -23,8 +27,10 @@ cdef Recording recorder = None  # the one that is being made, if there is one
 
 
 def _forget_recorder():
-    """In a forked child: the thread that was making it is not there."""
+    """In a forked child: the thread that was making it is not there, or has done something else in between."""
     global recorder
+    if recorder is not None:
+        recorder.refuse()
     recorder = None
 
 
@@ -67,8 +73,10 @@ cdef class Recording:
         totals: of the losses, in their order, after the last run.
         finite: whether what was checked to be finite was so in the last run.
         bytes: that the results take.
+        updates: made in the last `train`.
     """
     cdef readonly bint complete
+    cdef readonly Py_ssize_t updates
     cdef unsigned long thread
     cdef list works, bounds, losses, checks
     cdef dict packs
@@ -94,6 +102,9 @@ cdef class Recording:
             recorder = None
         if _[0] is not None:
             self.refuse()
+        self.packs = dict(enumerate(self.packs.values()))  # the weights that were packed are no longer held
+        for work in self.packs.values():
+            (<PackWork>work).packed = None
 
     def __reduce__(self):
         raise TypeError("a recording is bound to memory and does not pickle or copy")
@@ -152,7 +163,47 @@ cdef class Recording:
     def replay(self):
         """Does it all again. Says whether every label was a class and every id a row; if not, the arrays hold nothing of
         use, and nothing random was drawn."""
+        return self.again()
+
+    def train(self, Taking taking, ids, passes, coefficients, sums, *, threads=1):
+        """Several steps of training: takes rows, does it all again, updates, takes the next rows. It ends early before a batch
+        that `replay` would refuse, and with one whose losses, or what was checked, are not finite, which makes no update.
+
+        Args:
+            taking: puts rows where the recording reads them.
+            ids: int64 [steps * rows of a step].
+            passes: the `Update`s of a step.
+            coefficients: of each step, those of each pass.
+            sums: float64 arrays of one number each that the recording makes.
+
+        Returns:
+            Of each step the sum of the losses, each loss, and the sums.
+        """
+        cdef Update update
+        cdef Py_ssize_t step, n = taking.n, count = len(coefficients)
+        cdef double total, part
+        cdef int most = threads_of(threads)
+        found = []
+        needed_data_of(ids, cnp.NPY_INT64, (count * n,), "ids")
+        self.updates = 0
+        for step in range(count):
+            taking.run(ids[step * n:(step + 1) * n], threads=most)
+            if not self.again():
+                break
+            parts, total = self.totals, 0
+            for part in parts:
+                total += part
+            found.append((total, parts, [a.item() for a in sums]))
+            if not isfinite(total) or not self.finite:
+                break
+            for update, numbers in zip(passes, coefficients[step], strict=True):
+                update.once(numbers, most)
+            self.updates += 1
+        return found
+
+    cdef bint again(self) except -1:
         cdef Work work
+        cdef PackWork pack
         cdef Py_ssize_t done = 0
         if not self.complete:
             raise RuntimeError("this recording is not complete and cannot be replayed")
@@ -168,6 +219,8 @@ cdef class Recording:
         except BaseException:
             self.refuse()
             raise
+        for pack in self.packs.values():
+            pack.packed = None  # the next time makes others
         return True
 
     @property

@@ -39,7 +39,8 @@ def categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> np.ndarray:
     """y == argmax(p), y a class number."""
     y_true, y_pred = _labels(y_true, y_pred, "sparse_categorical_accuracy")
-    return y_true == _argmax(y_pred)
+    found = _argmax(y_pred)
+    return kernels.in_numpy(np.equal, y_true, found, out=np.empty(found.shape, bool))
 
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> np.ndarray:
@@ -84,6 +85,8 @@ class BinaryAccuracy(RowMetric):
 class CategoricalAccuracy(RowMetric):
     """The share of rows whose largest prediction is at the one-hot target's class."""
 
+    replays = True
+
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return categorical_accuracy(y_true, y_pred)
 
@@ -91,6 +94,8 @@ class CategoricalAccuracy(RowMetric):
 @register("metric")
 class SparseCategoricalAccuracy(RowMetric):
     """The share of rows whose largest prediction is at the target's class number."""
+
+    replays = True
 
     def values(self, y_true: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
         return sparse_categorical_accuracy(y_true, y_pred)

@@ -125,7 +125,11 @@ class Mean(Metric):
 
 @dataclass(eq=False, repr=False)
 class RowMetric(Mean):
-    """A mean of values that each row of predictions has of its own: subclasses give `values`."""
+    """A mean of values that each row of predictions has of its own: subclasses give `values`.
+
+    Attributes:
+        replays: whether `values` may be part of a recorded step: it is up to the kernels, and to no argument.
+    """
 
     forgets = True
     _: KW_ONLY
@@ -142,12 +146,16 @@ class RowMetric(Mean):
             if y_pred.size:
                 values = np.asarray(self.values(y_true, y_pred))
                 total = np.count_nonzero(values) if values.dtype == bool else values.sum(dtype=np.float64)
-                self.total += float(total) * len(values) / values.size
-                self.count += len(values)
+                self.take(float(total), values.size, len(values))
             return
         rows = select_rows(y_true, y_pred, sample_weight, str(self.name))
         if rows.y_pred.size:
             self._add(np.asarray(self.values(rows.y_true, rows.y_pred)), rows.weights / rows.steps)
+
+    def take(self, total: float, size: int, samples: int) -> None:
+        """Takes in the sum of `size` values of a batch of `samples`."""
+        self.total += total * samples / size
+        self.count += samples
 
 
 @register("metric")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..registry import Configurable, register
+from ..registry import Configurable, is_own, register
 from . import progress
 
 MODES = ("train", "test", "predict")
@@ -138,6 +138,12 @@ class CallbackList(Callback):
             for hook in HOOKS:
                 if overrides(callback, hook):
                     self._hooks[hook].append(getattr(callback, hook))
+
+    @property
+    def sees_batches(self) -> bool:
+        """Whether anybody but the progress bar is called between the batches of training."""
+        called = self._hooks["on_train_batch_begin"] or self._hooks["on_train_batch_end"]
+        return bool(called) or not all(map(is_own, [self, self.progress or self]))
 
     @property
     def history(self) -> Any:

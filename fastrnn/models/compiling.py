@@ -144,10 +144,10 @@ class Compilable:
     @property
     def _repeated_step(self) -> Repeated:
         """The same, which replays what comes again. It holds memory until `fit` ends or the model is compiled anew."""
-        prepared = self._training_step
-        if self._repeated is None or self._repeated.step is not prepared:
-            self._repeated = Repeated(prepared)
-        return self._repeated
+        prepared, repeated = self._training_step, self._repeated
+        if repeated is None or repeated.step is not prepared:
+            self._repeated = repeated = Repeated(prepared)
+        return repeated
 
     def _penalized(self) -> bool:
         return any(s.layer.activity_regularizer for s in self.network.steps) or any(w.regularizer for w in self.weights)

@@ -27,10 +27,16 @@ FLOATS = (np.float32, np.float64)
 class Batch:
     """Arrays of one step, one per input, per target and per weight of a target; `size` rows each."""
 
+    steps = 1
+
     def __init__(
         self, x: list[Array], y: list[Array | None] | None, sample_weight: list[Array | None] | None, size: int
     ) -> None:
         self.x, self.y, self.sample_weight, self.size = x, y, sample_weight, size
+
+    def part(self, step: int) -> Batch:
+        """Itself, in place of what a `BatchRun` gives."""
+        return self
 
     @functools.cached_property
     def form(self) -> Any:
@@ -61,6 +67,23 @@ class TakenBatch(Batch):
         return taken
 
 
+class BatchRun:
+    """Batches of `size` rows of `data` that follow each other."""
+
+    def __init__(self, data: Batch, rows: Array, size: int) -> None:
+        self.data, self.rows, self.size = data, rows, size
+        self.steps = len(rows) // size
+
+    @property
+    def form(self) -> Any:
+        """Of each of them."""
+        return self.data.form and (self.data, self.size)
+
+    def part(self, step: int) -> TakenBatch:
+        """One of them."""
+        return TakenBatch(self.data, self.rows[step * self.size : (step + 1) * self.size])
+
+
 class Filling:
     """Copies inputs and targets of one batch after another, all of one form, into the same arrays.
 
@@ -72,25 +95,17 @@ class Filling:
     def __init__(self, batch: Batch, arrays: Sequence[Array]) -> None:
         self.arrays = arrays
         self.taking: kernels.Taking | None = None
-        self.others: list[tuple[Array, Array]] = []
         if isinstance(batch, TakenBatch):
-            given = [a for a in (*batch.data.x, *(batch.data.y or ())) if a is not None]
-            tables: list[tuple[Array, Array]] = []
-            for a, to in zip(given, arrays, strict=True):
-                (tables if a.dtype == to.dtype and _is_table(a) else self.others).append((a, to))
-            if tables:
-                self.taking = kernels.Taking([a for a, _ in tables], [to for _, to in tables])
+            tables = [a for a in (*batch.data.x, *(batch.data.y or ())) if a is not None]
+            self.taking = kernels.Taking(tables, arrays)
 
     def fill(self, batch: Batch) -> None:
         """Copies this one."""
-        if isinstance(batch, TakenBatch):
-            if self.taking is not None:
-                self.taking.run(batch.rows, threads=threads.get_num_threads())
-            for a, to in self.others:
-                to[...] = a.take(batch.rows, 0)
-        else:
-            for a, to in zip((*batch.x, *(batch.y or ())), self.arrays, strict=True):
-                np.copyto(to, a)
+        if isinstance(batch, TakenBatch) and self.taking is not None:
+            self.taking.run(batch.rows, threads=threads.get_num_threads())
+            return
+        for a, to in zip((*batch.x, *(batch.y or ())), self.arrays, strict=True):
+            np.copyto(to, a)
 
 
 def sizes(batch: Iterable[tuple[str, Sequence[Array | None] | None]]) -> int:
@@ -167,11 +182,16 @@ class Reader:
 
 
 class Source(Protocol):
-    """A data set: `steps` batches a pass (None if that is not known), passes for as long as it gives them."""
+    """A data set: `steps` batches a pass (None if that is not known), passes for as long as it gives them.
+
+    Attributes:
+        together: most batches that may come as a `BatchRun`, looked at for each.
+    """
 
     steps: int | None
+    together: int
 
-    def batches(self, order: Order | None) -> Iterator[Batch]: ...
+    def batches(self, order: Order | None) -> Iterator[Batch | BatchRun]: ...
 
 
 class ArraySource:
@@ -186,13 +206,18 @@ class ArraySource:
     def __init__(self, data: Batch, batch_size: int, shuffle: bool | str) -> None:
         self.data, self.batch_size, self.shuffle = data, batch_size, shuffle
         self.steps: int | None = math.ceil(data.size / batch_size)
+        self.together = 1
 
-    def batches(self, order: Order | None) -> Iterator[Batch]:
+    def batches(self, order: Order | None) -> Iterator[Batch | BatchRun]:
         n, size = self.data.size, self.batch_size
         if self.shuffle and self.shuffle != "batch" and order is not None:
             rows = order().permutation(n)
-            for start in range(0, n, size):
-                yield TakenBatch(self.data, rows[start : start + size])
+            start = 0
+            while start < n:
+                count = min(self.together, (n - start) // size)
+                taken = rows[start : start + size * max(count, 1)]
+                yield BatchRun(self.data, taken, size) if count > 1 else TakenBatch(self.data, taken)
+                start += len(taken)
         elif self.shuffle and order is not None:
             for step in order().permutation(math.ceil(n / size)):
                 yield self._slice(slice(step * size, (step + 1) * size))
@@ -212,7 +237,7 @@ class IndexedSource:
     """Batches of an object with `__len__` and `__getitem__`, as Keras' PyDataset; `shuffle` mixes their order."""
 
     def __init__(self, dataset: Any, reader: Reader, shuffle: bool | str) -> None:
-        self.dataset, self.reader, self.shuffle = dataset, reader, shuffle
+        self.dataset, self.reader, self.shuffle, self.together = dataset, reader, shuffle, 1
         self.steps: int | None = len(dataset)
         if self.steps == 0:
             raise ValueError(f"x is empty: {type(dataset).__name__} has length 0")
@@ -233,7 +258,7 @@ class IterableSource:
     """Batches of an iterable: a generator gives one pass, anything that can be iterated again gives more."""
 
     def __init__(self, iterable: Iterable[Any], reader: Reader) -> None:
-        self.iterable, self.reader = iterable, reader
+        self.iterable, self.reader, self.together = iterable, reader, 1
         self.steps: int | None = None
         with contextlib.suppress(TypeError):
             self.steps = len(iterable)  # type: ignore[arg-type]
@@ -280,29 +305,35 @@ class Epochs:
         steps: batches of an epoch; None makes a pass over the data an epoch. With a number, the next epoch goes on
             where the last one stopped.
         order: gives the random generator of the next pass; None leaves the order as it is.
+
+    Attributes:
+        together: most batches that may come next as a `BatchRun`.
     """
 
     def __init__(self, source: Source, steps: int | None, order: Order | None = None) -> None:
         self.source, self.limit, self.order = source, steps, order
-        self.exhausted = False
-        self._running: Iterator[Batch] | None = None
+        self.exhausted, self.together = False, 1
+        self._running: Iterator[Batch | BatchRun] | None = None
 
     @property
     def steps(self) -> int | None:
         """Batches of an epoch, where known."""
         return self.limit or self.source.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
+        """Batches, and a `BatchRun` where `together` was set."""
         seen = 0
         if self.limit is None or self._running is None:
             self._running, self._left = self.source.batches(self.order), self.source.steps
+        self.together = self.source.together = 1
         for batch in self._running:
             yield batch
-            seen += 1
+            seen += batch.steps
             if self._left is not None:
-                self._left -= 1
+                self._left -= batch.steps
             if seen == self.limit:
                 break
+            self.source.together = self.together if self.limit is None else min(self.together, self.limit - seen)
         if self._left == 0 or self.limit is None:
             for _ in self._running if self._left == 0 else ():
                 pass

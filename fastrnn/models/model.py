@@ -70,8 +70,8 @@ class Model(Layer, Trainable):
         TypeError: if inputs or outputs are no symbolic tensors.
     """
 
-    def _count(self, name: str) -> None:
-        """Of a model, only its layers take part in a step."""
+    def __setattr__(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # of a model, only its layers take part in a step
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -217,6 +217,17 @@ class Objective:
             weights = None if mask is None and w is None else masks.as_weights(mask, w)
             metric.update_state(batch.y[i], run.outputs[i], weights)
 
+    def record_steps(self, size: int, steps: list[tuple[float, list[float], list[float]]], counts: list[int]) -> None:
+        """The same for steps of `size` samples each, of which the sum of the losses, each loss, and for each metric, a
+        `RowMetric`, the sum of its values is known. `counts`: of the values of a step, for each metric."""
+        for total, parts, sums in steps:
+            self.mean.update_state(total, size)
+            if len(parts) > 1:
+                for part, value in zip(self.losses, parts, strict=True):
+                    part.mean.update_state(value, size)
+            for (_, _, metric), value, count in zip(self.watched, sums, counts, strict=True):
+                metric.take(value, count, size)
+
     def reset(self) -> None:
         for metric in self.metrics:
             metric.reset_state()

@@ -8,14 +8,18 @@ recording that misses something is never used; the steps then go their usual way
 refuses.
 
 Between two steps users do what they like: change the loss or a layer, train another model, look at gradients. What a
-recorded step depends on besides memory has a version (`_version`); when one changes, all is recorded anew.
+recorded step depends on besides memory has a version (`_version`); when one changes, all is recorded anew. Methods of
+this library's classes that are replaced in the class, for all objects, are not noticed.
+
+Where no code of the user's is called between two batches of `fit`, a *run* of several steps is one call: rows are
+taken, the step is replayed, the optimizer's passes are made, and so on (`Recording.train`).
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,8 +29,8 @@ from .._core import kernels
 from ..layers.layer import BeforeActivation
 from ..losses.loss import Loss
 from ..params import layout_version, trainable_version
-from ..registry import is_own, replays, settings_version, watched
-from .data import Batch, Filling
+from ..registry import changes, is_own, replays, settings_version, watched
+from .data import Batch, BatchRun, Filling, TakenBatch
 from .network import Run
 from .objective import OutputLoss
 from .stepping import Gradients, TrainingStep
@@ -34,123 +38,217 @@ from .stepping import Gradients, TrainingStep
 Array = np.ndarray
 MOST_BYTES = 1 << 25  # of results that a recording holds on to; all of a model's together hold twice as many
 MOST_FORMS = 64
+RUN_SECONDS, MOST_STEPS = 0.02, 256  # of a run: about the time that Ctrl-C and the progress bar may wait
 
 
 class Recorded(NamedTuple):
-    """A recorded step: its own inputs and targets, what puts those of a batch there, and what the step gives."""
+    """A recorded step: its own inputs and targets, what puts those of a batch there, and what the step gives.
+
+    Attributes:
+        bytes: that it holds.
+        sums: where it leaves the sum of the values of each metric; None where a metric is not up to the kernels.
+        counts: of these values.
+    """
 
     batch: Batch
     filling: Filling
     run: Run
-    recording: Any
+    recording: kernels.Recording
+    bytes: int
+    sums: list[Array] | None
+    counts: list[int]
 
 
 SEEN, REFUSED = "seen", "refused"  # forms of which one step went by; and those that were recorded in vain
 
 
 class Repeated:
-    """Differentiates batches, those of a form that it knows by a replay.
+    """Trains on batches, those of a form that it knows by a replay.
+
+    A recording is taken out of `known` while it is in use and put back when all went well. So another thread that
+    trains the same model meanwhile goes its own way, and nothing that was interrupted is used again.
 
     Args:
-        step: whose `differentiate` this takes the place of.
+        step: whose `train` and `differentiate` this takes the place of.
     """
 
     def __init__(self, step: TrainingStep) -> None:
         self.step = step
-        self.known: dict[Any, Recorded | str] = {}  # by form of batches, the oldest first
+        self.known: dict[Any, Recorded | str] = {}  # by form of batches, what was used last at the end
         self.version: Any = None
         self.settings: Any = None
-        self.forgets = self.refused = False
-        self.busy = threading.Lock()
+        self.refused = False
+        self.last: tuple[Any, float] = (None, 0.0)  # batch, and seconds that a step of it took
+
+    def train(self, batch: Batch | BatchRun) -> tuple[int, bool]:
+        """One step, or those of a run until one is not finite. Says how many were taken, and whether the last was."""
+        start = time.perf_counter()
+        if isinstance(batch, BatchRun):
+            taken, finite = self._train_run(batch)
+        else:
+            taken, finite = 1, self.step.train(batch, self.differentiate)
+        self.last = batch, (time.perf_counter() - start) / taken
+        return taken, finite
+
+    @property
+    def together(self) -> int:
+        """How many steps like the last one are worth to be taken in one call, as a `BatchRun`."""
+        batch, seconds = self.last
+        if not isinstance(batch, (TakenBatch, BatchRun)) or self._ahead(self.known.get(batch.form), 1) is None:
+            return 1
+        return max(1, min(MOST_STEPS, int(RUN_SECONDS / seconds)))
 
     def differentiate(self, batch: Batch) -> Gradients:
         """Leaves the gradients of the loss on a batch in the parameters."""
-        if not self.busy.acquire(blocking=False):  # another thread is at it, in the same memory
-            return self.step.differentiate(batch)
-        try:
-            return self._differentiate(batch)
-        finally:
-            self.busy.release()
-
-    def _differentiate(self, batch: Batch) -> Gradients:
-        version = _version()
-        if version != self.version:
-            self._look_again(version)
-        form = batch.form
+        self._look_again()
+        form, settings = batch.form, self.settings
         if self.refused or form is None:
             return self.step.differentiate(batch)
-        recorded = self.known.get(form)
+        recorded = self.known.pop(form, None)
         if isinstance(recorded, Recorded):
-            return self._replay(form, recorded, batch)
-        if recorded is SEEN:
-            return self._record(form, batch)
+            return self._replay(form, recorded, batch, settings)
+        if recorded == SEEN:
+            return self._record(form, batch, settings)
         found = self.step.differentiate(batch)
-        if recorded is None:
-            if not any(self._recorded()):
-                self._look_again(_version())  # a first step makes the losses
-            self._remember(form, SEEN)
+        if not any(isinstance(r, Recorded) for r in list(self.known.values())):
+            self.version = None  # a first step makes the losses
+            self._look_again()
+            settings = self.settings
+        self._keep(form, recorded or SEEN, settings)
         return found
 
-    def _look_again(self, version: tuple[Any, ...]) -> None:
+    def _look_again(self) -> None:
         """Forgets all if something has changed that a step of this model depends on."""
-        step = self.step
-        parts = [*(s.layer for s in step.network.steps), *(part.loss for part in step.objective.losses)]
+        version, step = _version(), self.step
+        if version == self.version:
+            return
+        parts = watched([*(s.layer for s in step.network.steps), *(part.loss for part in step.objective.losses)])
         settings = [version[:2]]
         settings += [(p.block, p.offset, p.rows, p.trainable) for p in step.weights]
-        settings += [(id(part), part.changes) for part in watched(parts)]
-        self.version = version
+        settings += [(id(part), changes(part)) for part in parts]
         if settings != self.settings:
-            self.settings = settings
+            self.settings = None
             self.known.clear()
-            self.refused = bool(step.penalized) or not all(map(_layer_replays, step.network.steps))
+            self.refused = (
+                bool(step.penalized)
+                or not all(map(_layer_replays, step.network.steps))
+                or any(isinstance(v, np.ndarray) for part in parts for k, v in vars(part).items() if k[0] != "_")
+            )
+            self.settings = settings
+        self.version = version
 
-    def _remember(self, form: Any, what: Recorded | str) -> None:
-        """Forgets others that came before, if they are too many or hold too much."""
+    def _keep(self, form: Any, what: Recorded | str, settings: Any) -> None:
+        """Forgets others that were not used for long, if they are too many or hold too much."""
+        if self.settings is not settings:
+            return
         self.known[form] = what
-        while len(self.known) > MOST_FORMS or sum(r.recording.bytes for r in self._recorded()) > 2 * MOST_BYTES:
-            del self.known[next(iter(self.known))]
+        held = list(self.known.items())
+        size = sum(r.bytes for _, r in held if isinstance(r, Recorded))
+        for i, (old, r) in enumerate(held):
+            if len(held) - i <= MOST_FORMS and size <= 2 * MOST_BYTES:
+                break
+            size -= r.bytes if isinstance(r, Recorded) else 0
+            self.known.pop(old, None)
 
-    def _recorded(self) -> Iterator[Recorded]:
-        return (r for r in self.known.values() if isinstance(r, Recorded))
-
-    def _record(self, form: Any, batch: Batch) -> Gradients:
+    def _record(self, form: Any, batch: Batch, settings: Any) -> Gradients:
         step = self.step
         self.refused = not all(map(_loss_replays, step.objective.losses))
-        if self.refused:
-            return step.differentiate(batch)
         x, y = _own(batch.x), _own(batch.y)
+        size = sum(a.nbytes for a in (*x, *y))
+        if self.refused or size > MOST_BYTES:
+            self._keep(form, REFUSED, settings)
+            return step.differentiate(batch)
         arrays = [a for block in dict.fromkeys(p.block for p in step.weights) for a in (block.values, block.gradients)]
-        self.forgets = step.objective.forgets
         own = Batch(x, [*y], None, batch.size)
         with kernels.Recording([*x, *y, *arrays], MOST_BYTES) as recording:
+            begun = recording.complete
             found = step.differentiate(own)
-        replays = all(recording.holds(_array(y)) for y in found.run.outputs) and recording.totals == found.parts
-        if replays and all(m is None for m in found.run.masks):
-            run = found.run._replace(tape=[])
-            self._remember(form, Recorded(own, Filling(batch, [*x, *y]), run, recording))
+            sums, counts = self._sums(recording, own, found.run)
+        if not begun or not found.finite:  # another thread was recording; or not all was done
+            self._keep(form, SEEN, settings)
+        elif (
+            all(recording.holds(_array(y)) for y in found.run.outputs)
+            and recording.totals == found.parts
+            and all(m is None for m in found.run.masks)
+        ):
+            run, size = found.run._replace(tape=[]), size + recording.bytes
+            self._keep(form, Recorded(own, Filling(batch, [*x, *y]), run, recording, size, sums, counts), settings)
         else:
-            self.known[form] = REFUSED
-        return found if self.forgets else found._replace(batch=batch, run=_copied(found.run))
+            self._keep(form, REFUSED, settings)
+        return found if step.objective.forgets else found._replace(batch=batch, run=_copied(found.run))
 
-    def _replay(self, form: Any, recorded: Recorded, batch: Batch) -> Gradients:
-        try:
-            recorded.filling.fill(batch)
-            accepted = recorded.recording.replay()
-        except BaseException:
-            del self.known[form]  # it ended in the middle
-            raise
-        return self._found(recorded, batch) if accepted else self.step.differentiate(batch)  # says what is wrong
+    def _sums(self, recording: kernels.Recording, batch: Batch, run: Run) -> tuple[list[Array] | None, list[int]]:
+        sums: list[Array] = []
+        counts = []
+        for i, _, metric in self.step.objective.watched:
+            values = metric.values(batch.y[i], run.outputs[i]) if replays(metric) else None  # type: ignore[index]
+            if values is None or not recording.holds(values):
+                return None, []
+            sums.append(kernels.in_numpy(np.add.reduce, values, axis=None, dtype=np.float64, out=np.empty(())))
+            counts.append(values.size)
+        return sums, counts
 
-    def _found(self, recorded: Recorded, batch: Batch) -> Gradients:
-        """What a replay gave for a batch."""
+    def _replay(self, form: Any, recorded: Recorded, batch: Batch, settings: Any) -> Gradients:
+        for p in self.step.weights:
+            p.written()
+        recorded.filling.fill(batch)
+        accepted = recorded.recording.replay()
         parts = recorded.recording.totals
         total = 0.0
         for value in parts:
             total += value
         finite = math.isfinite(total) and recorded.recording.finite
-        if self.forgets:
-            return Gradients(recorded.batch, recorded.run, total, parts, finite)
-        return Gradients(batch, _copied(recorded.run), total, parts, finite)
+        run = recorded.run
+        if self.step.objective.forgets:
+            batch = recorded.batch if accepted else batch
+        else:
+            run = _copied(run)
+        self._keep(form, recorded, settings)
+        return Gradients(batch, run, total, parts, finite) if accepted else self.step.differentiate(batch)
+
+    # runs of steps
+
+    def _train_run(self, run: BatchRun) -> tuple[int, bool]:
+        """Steps that come to replays and passes of the optimizer are taken by one call of the kernels."""
+        self._look_again()
+        taken, settings = 0, self.settings
+        plan = self._ahead(self.known.get(run.form), run.steps)
+        if plan is not None and self.known.pop(run.form, None) is plan[0]:
+            recorded = plan[0]
+            with kernels.uninterrupted():
+                steps = self._train_ahead(run, *plan)
+            self._keep(run.form, recorded, settings)
+            taken = len(steps)
+            if taken > recorded.recording.updates:
+                return taken, False
+        while taken < run.steps:  # the usual way, which says what is wrong with a batch that was refused
+            finite = self.step.train(run.part(taken), self.differentiate)
+            taken += 1
+            if not finite:
+                return taken, False
+        return taken, True
+
+    def _ahead(self, recorded: Any, count: int) -> tuple[Recorded, Any, Any, Any] | None:
+        """What so many replayed steps with their updates take, or None where Python has a hand in them."""
+        if not isinstance(recorded, Recorded) or recorded.sums is None or not self.step.trained:
+            return None
+        if not all(map(replays, (metric for _, _, metric in self.step.objective.watched))):
+            return None
+        taking, plan = recorded.filling.taking, self.step.optimizer.ahead(count)
+        return None if taking is None or plan is None else (recorded, taking, *plan)
+
+    def _train_ahead(
+        self, run: BatchRun, recorded: Recorded, taking: Any, passes: Any, coefficients: Any
+    ) -> list[tuple[float, list[float], list[float]]]:
+        recording, sums = recorded.recording, recorded.sums or []
+        for p in self.step.weights:
+            p.written()
+        try:
+            steps = recording.train(taking, run.rows, passes, coefficients, sums, threads=threads.get_num_threads())
+        finally:
+            self.step.optimizer.made(recording.updates)
+        self.step.objective.record_steps(run.size, steps, recorded.counts)
+        return steps
 
 
 def _version() -> tuple[Any, ...]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._core import kernels
 from ..params import Parameter, Segment, segments, unique
 from ..states import Context, StateStore
 from .data import Batch
@@ -17,7 +16,6 @@ from .network import Network, Plan, Run
 from .objective import Objective
 
 Array = np.ndarray
-Work = Callable[[], None]
 
 
 class Gradients(NamedTuple):
@@ -74,19 +72,18 @@ class TrainingStep:
     def train(
         self,
         batch: Batch,
-        updates: Updates | None = None,
         differentiate: Callable[[Batch], Gradients] | None = None,
     ) -> bool:
         """One step, after `claim`. Weights change only if loss and gradients are finite; says whether they are.
 
         Args:
             batch: checked arrays.
-            updates: of the loop that this step is part of, if there is one.
             differentiate: in place of this step's own.
         """
         batch, run, total, parts, finite = (differentiate or self.differentiate)(batch)
         if finite and self.trained:
-            (undivided if updates is None else updates.undivided)(self.optimizer.apply)
+            with kernels.uninterrupted():
+                self.optimizer.apply()
         self.objective.record(batch, run, total, parts)
         return finite
 
@@ -118,8 +115,8 @@ class TrainingStep:
 
     def _differentiate(self, batch: Batch, plan: Plan) -> tuple[Any, float, list[float]]:
         """Leaves the gradients of the loss, penalties included, in the parameters."""
-        self._clear()
         try:
+            self._clear()
             return self._add_gradients(batch, plan)
         finally:
             for segment in self._segments:
@@ -145,78 +142,3 @@ class TrainingStep:
             self._blocks, self._segments = blocks, segments(self.weights)
         for segment in self._segments:
             segment.clear_gradients()
-
-
-class uninterrupted:
-    """Holds Ctrl-C back until the block is done, so that it ends between two updates and never inside one."""
-
-    __slots__ = ("handler", "pressed")
-
-    def __enter__(self) -> None:
-        self.pressed, self.handler = False, None
-        if threading.current_thread() is threading.main_thread():
-            self.handler = signal.getsignal(signal.SIGINT)
-            if self.handler is not None:
-                signal.signal(signal.SIGINT, self._remember)
-
-    def _remember(self, *_: Any) -> None:
-        self.pressed = True
-
-    def __exit__(self, *_: Any) -> None:
-        if self.handler is not None:
-            signal.signal(signal.SIGINT, self.handler)
-            if self.pressed:
-                signal.raise_signal(signal.SIGINT)
-
-
-def undivided(work: Work) -> None:
-    """Does `work` as an `uninterrupted` block."""
-    with uninterrupted():
-        work()
-
-
-class Updates:
-    """The same for a loop of many updates, whose handler is put in place once:
-
-    with Updates() as updates:
-        while ...:
-            ...  # Ctrl-C is answered at once
-            updates.undivided(work)  # Ctrl-C is answered afterwards
-    """
-
-    __slots__ = ("held", "pressed", "previous")
-
-    def __init__(self) -> None:
-        self.held = self.pressed = False
-        self.previous: Any = None
-
-    def __enter__(self) -> Updates:
-        if threading.current_thread() is threading.main_thread():
-            previous = signal.getsignal(signal.SIGINT)
-            if callable(previous):
-                self.previous = previous
-                signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def _handle(self, number: int, frame: Any) -> None:
-        """Calls the handler that was there before, with nothing of ours left behind should it raise."""
-        if self.held:
-            self.pressed = True
-            return
-        self.__exit__()
-        self.previous(number, frame)
-        signal.signal(signal.SIGINT, self._handle)
-
-    def __exit__(self, *_: Any) -> None:
-        if self.previous is not None and signal.getsignal(signal.SIGINT) == self._handle:
-            signal.signal(signal.SIGINT, self.previous)
-
-    def undivided(self, work: Work) -> None:
-        self.held = True
-        try:
-            work()
-        finally:
-            self.held = False
-            if self.pressed:
-                self.pressed = False
-                signal.raise_signal(signal.SIGINT)

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from .. import rng
+from .._core import kernels
 from ..params import unique
 from ..states import Context, StateStore
 from .callback_list import CallbackList
 from .compiling import Compilable
 from .data import ArraySource, Batch, Epochs, Reader, Source, source, split
 from .ports import is_array
-from .stepping import TrainingStep, Updates, undivided
+from .stepping import TrainingStep
 
 Array = np.ndarray
 
@@ -162,17 +163,18 @@ class Trainable(Compilable):
             for epoch in range(self._initial_epoch or initial_epoch, epochs):
                 objective.reset()
                 callbacks.on_epoch_begin(epoch)
-                prepared = self._training_step
-                differentiate = self._repeated_step.differentiate
-                with Updates() as updates:
-                    for step, batch in enumerate(train):
-                        callbacks.on_train_batch_begin(step)
-                        finite = prepared.train(batch, updates, differentiate)
-                        callbacks.on_train_batch_end(step, objective.logs, batch.size)
-                        if not finite and not self.stop_training:
-                            raise self._not_finite(f"epoch {epoch + 1}, batch {step}", batch)
-                        if self.stop_training:
-                            break
+                prepared, repeated, step = self._training_step, self._repeated_step, 0
+                alone = not callbacks.sees_batches
+                for batch in train:
+                    callbacks.on_train_batch_begin(step)
+                    taken, finite = repeated.train(batch)
+                    step += taken
+                    callbacks.on_train_batch_end(step - 1, objective.logs, taken * batch.size)
+                    if not finite and not self.stop_training:
+                        raise self._not_finite(f"epoch {epoch + 1}, batch {step - 1}", batch.part(taken - 1))
+                    if self.stop_training:
+                        break
+                    train.together = repeated.together if alone else 1
                 if train.exhausted:
                     break
                 logs = objective.logs()
@@ -183,7 +185,8 @@ class Trainable(Compilable):
                 if self.stop_training:
                     break
             if self.optimizer is not None:
-                undivided(self.optimizer.finalize)
+                with kernels.uninterrupted():
+                    self.optimizer.finalize()
             callbacks.on_train_end(logs)
         except BaseException:
             callbacks.abort()
@@ -330,7 +333,7 @@ class Trainable(Compilable):
         batch = self._reader(class_weight).read(x, y, sample_weight)
         self.objective.reset()
         prepared.claim()
-        if not prepared.train(batch, None, self._repeated_step.differentiate):
+        if not prepared.train(batch, self._repeated_step.differentiate):
             raise self._not_finite("train_on_batch", batch)
         return self._returned(self.objective.logs(), return_dict)
 

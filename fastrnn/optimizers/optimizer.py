@@ -33,7 +33,7 @@ import numpy as np
 from .. import threads
 from .._core import kernels
 from ..params import FLOAT_DTYPES, Block, Parameter, layout_version, segments, unique
-from ..registry import Configurable, serialize, snake_case
+from ..registry import Configurable, is_own, serialize, snake_case
 from .groups import ACCUMULATOR, AVERAGE, Chunk, Group
 from .schedules import LearningRateSchedule
 
@@ -220,6 +220,30 @@ class Optimizer(Configurable):
             self._changed()
         self._calls += 1
 
+    def ahead(self, count: int) -> tuple[list[kernels.Update], list[list[tuple[float, ...]]]] | None:
+        """The next `count` steps, if they come to passes of the kernels and no code of the user's: the passes of a
+        step, and for each step the coefficients of each pass. Whoever makes them tells `made`. None for other steps."""
+        rate = self._learning_rate
+        more = self.clipvalue, self.clipnorm, self.global_clipnorm, self.gradient_accumulation_steps, self.use_ema
+        if any(more) or not is_own(self) or (callable(rate) and not is_own(rate)) or self._in_numpy or not self.kernel:
+            return None
+        self._locate()
+        passes = self._bound(self.kernel)
+        coefficients = []
+        for step in range(self._calls, self._calls + count):
+            learning_rate = float(rate(step)) if isinstance(rate, LearningRateSchedule) else self.learning_rate
+            if not 0 <= learning_rate < math.inf:
+                return None
+            found = self.coefficients(learning_rate, step + 1)
+            coefficients.append([(self._keep(chunk, learning_rate), *found) for chunk in self._chunks])
+        return None if self._constrained else (passes, coefficients)
+
+    def made(self, count: int) -> None:
+        """Called after `count` of the steps that `ahead` gave."""
+        if count:
+            self._changed()
+            self._calls += count
+
     def finalize(self) -> None:
         """With `use_ema`, the weights take their averages: what `fit` does at its end."""
         if self.use_ema and self.built:
@@ -344,14 +368,22 @@ class Optimizer(Configurable):
         coefficients = self.coefficients(learning_rate, self.iterations + 1)
         kernel = None if self._in_numpy else self.kernel
         self._locate()  # what comes before may have looked at gradients, after which all rows may have one
-        if kernel is not None and kernel != self._passes_of:
+        if kernel is None:
+            for chunk in self._chunks:
+                self._step_in_numpy(chunk, self._keep(chunk, learning_rate), coefficients)
+            return
+        for chunk, update in zip(self._chunks, self._bound(kernel), strict=True):
+            update.run((self._keep(chunk, learning_rate), *coefficients), threads=threads.get_num_threads())
+
+    def _bound(self, kernel: str) -> list[kernels.Update]:
+        """The pass of this name over each chunk."""
+        if kernel != self._passes_of:
             self._passes_of, self._passes = kernel, [_update_of(kernel, chunk) for chunk in self._chunks]
-        for i, chunk in enumerate(self._chunks):
-            keep = 1.0 - (self.weight_decay or 0.0) * learning_rate if chunk.decayed else 1.0
-            if kernel is None:
-                self._step_in_numpy(chunk, keep, coefficients)
-            else:
-                self._passes[i].run((keep, *coefficients), threads=threads.get_num_threads())
+        return self._passes
+
+    def _keep(self, chunk: Chunk, learning_rate: float) -> float:
+        """What decay leaves of the weights."""
+        return 1.0 - (self.weight_decay or 0.0) * learning_rate if chunk.decayed else 1.0
 
     def _step_in_numpy(self, chunk: Chunk, keep: float, coefficients: tuple[Any, ...]) -> None:
         w, g, slots, scratch, where = chunk.values, chunk.gradient, chunk.slots, chunk.scratch, None

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from fastrnn import Input, Model, Sequential, callbacks, layers, models, optimizers, regularizers, threads, utils
+from fastrnn._core.kernels import uninterrupted
 from fastrnn.models import NonFiniteLossError
-from fastrnn.models.stepping import Updates, uninterrupted
 
 rng = np.random.default_rng(7)
 
@@ -357,59 +357,47 @@ def press() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def test_a_loop_of_updates_answers_ctrl_c_between_them_only() -> None:
+def test_work_that_fails_is_not_held_back_afterwards() -> None:
+    with pytest.raises(ZeroDivisionError), uninterrupted():
+        raise ZeroDivisionError
+    with pytest.raises(KeyboardInterrupt):
+        press()
+
+
+def test_ctrl_c_from_before_is_answered_before() -> None:
     seen: list[str] = []
 
-    def work() -> None:
-        press()
-        seen.append("done")
+    def late(*_: Any) -> None:
+        seen.append("handled")
 
-    with pytest.raises(KeyboardInterrupt), Updates() as updates:
-        updates.undivided(lambda: seen.append("first"))
-        updates.undivided(work)
-        seen.append("never")
-    assert seen == ["first", "done"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with pytest.raises(KeyboardInterrupt), Updates():
-        press()
-        seen.append("never")
-    assert seen == ["first", "done"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_work_that_fails_in_a_loop_of_updates_is_not_held_back_afterwards() -> None:
-    with Updates() as updates:
-        with pytest.raises(ZeroDivisionError):
-            updates.undivided(lambda: 1 // 0)  # type: ignore[arg-type, return-value]
-        with pytest.raises(KeyboardInterrupt):
+    before = signal.signal(signal.SIGINT, late)
+    try:
+        with uninterrupted():
+            seen.append("begun")
             press()
+            with uninterrupted():
+                press()
+            seen.append("done")
+        assert seen == ["begun", "done", "handled"]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL])
-def test_a_loop_of_updates_leaves_a_handler_alone_that_is_not_pythons(handler: Any) -> None:
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.SIG_DFL, lambda *_: None])
+def test_handlers_are_put_back(handler: Any) -> None:
     before = signal.signal(signal.SIGINT, handler)
     try:
-        with Updates():
+        with uninterrupted():
+            if handler is not signal.SIG_DFL:
+                press()
             assert signal.getsignal(signal.SIGINT) is handler
         assert signal.getsignal(signal.SIGINT) is handler
+        if handler is not signal.SIG_DFL:
+            press()
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def test_a_handler_that_raises_nothing_is_called_and_the_loop_goes_on() -> None:
-    seen: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        seen.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        with Updates() as updates:
-            press()
-            updates.undivided(lambda: (press(), press(), seen.append(0)))  # type: ignore[arg-type, func-returns-value, return-value]
-            press()
-        assert seen == [signal.SIGINT, 0, signal.SIGINT, signal.SIGINT]
-        assert signal.getsignal(signal.SIGINT) is note
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(KeyboardInterrupt):
+        press()
 
 
 def test_fit_leaves_the_handler_that_a_callback_puts_in_place() -> None:
