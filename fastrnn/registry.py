@@ -213,7 +213,8 @@ class Watched(Configurable):
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
-        same = isinstance(value, PLAIN) and _is_same(getattr(self, name, PLAIN), value)
+        before = vars(self).get(name, vars(self).get(f"_{name}", PLAIN))  # behind a property there may be an attribute
+        same = isinstance(value, PLAIN) and _is_same(before, value)
         super().__setattr__(name, value)
         if not same:
             _count_change(self, name)

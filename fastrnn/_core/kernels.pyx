@@ -229,15 +229,57 @@ cdef int ask(void *call) noexcept nogil:
 cdef extern from *:
     """
     #include <signal.h>
+    static int fr_held; /* blocks of the main thread, one in another */
+    #if defined(SA_SIGINFO)
     static volatile sig_atomic_t fr_pressed;
+    static struct sigaction fr_before;
     static void fr_remember(int number) { (void)number; fr_pressed = 1; }
+
+    static int fr_is_ignored(const struct sigaction *a) { return !(a->sa_flags & SA_SIGINFO) && a->sa_handler == SIG_IGN; }
+
+    static void fr_hold(void)
+    {
+        if (fr_held++) return;
+        sigaction(SIGINT, NULL, &fr_before);
+        struct sigaction ours = fr_before;
+        ours.sa_flags &= ~SA_SIGINFO;
+        ours.sa_handler = fr_remember;
+        if (!fr_is_ignored(&fr_before)) sigaction(SIGINT, &ours, NULL);
+    }
+
+    /* Puts the handler back, unless another one was put in place meanwhile. */
+    static void fr_put_back(void)
+    {
+        struct sigaction now;
+        sigaction(SIGINT, NULL, &now);
+        if (!(now.sa_flags & SA_SIGINFO) && now.sa_handler == fr_remember) sigaction(SIGINT, &fr_before, NULL);
+    }
+
+    static void fr_release(void)
+    {
+        if (fr_held == 0 || --fr_held) return;
+        fr_put_back();
+        if (fr_pressed) {
+            fr_pressed = 0;
+            raise(SIGINT);
+        }
+    }
+
+    /* In a forked child, which may come from another thread than the one that holds. */
+    static void fr_release_child(void)
+    {
+        if (fr_held) fr_put_back();
+        fr_held = fr_pressed = 0;
+    }
+    #else
+    static void fr_hold(void) { fr_held++; }
+    static void fr_release(void) { fr_held--; }
+    static void fr_release_child(void) { fr_held = 0; }
+    #endif
     """
-    ctypedef void (*PyOS_sighandler_t)(int) noexcept
-    int SIGINT
-    int fr_pressed
-    void fr_remember(int) noexcept
-    int raise_signal "raise"(int)
-    PyOS_sighandler_t PyOS_setsig(int, PyOS_sighandler_t)
+    void fr_hold()
+    void fr_release()
+    void fr_release_child()
 
 
 cdef class uninterrupted:
@@ -246,27 +288,25 @@ cdef class uninterrupted:
         with uninterrupted():
             ...
 
-    It puts a handler of the operating system's in place of Python's, for less than a microsecond. Python asks the main thread
-    alone for its answer to Ctrl-C, so that blocks of others need no holding.
+    For so long a handler of C's is in the place of whatever answers SIGINT. Python asks the main thread alone for its answer,
+    so that blocks of others need no holding.
     """
-    cdef PyOS_sighandler_t before
-    cdef bint held
+    cdef bint holds
 
     def __enter__(self):
-        self.held = threading.current_thread() is threading.main_thread()
-        if self.held:
-            PyErr_CheckSignals()  # what came before
-            self.before = PyOS_setsig(SIGINT, fr_remember)
+        self.holds = threading.current_thread() is threading.main_thread()
+        if self.holds:
+            fr_hold()
+            try:
+                PyErr_CheckSignals()  # what came before
+            except BaseException:
+                fr_release()
+                raise
 
     def __exit__(self, *_):
-        global fr_pressed
-        if not self.held:
-            return
-        PyOS_setsig(SIGINT, self.before)
-        if fr_pressed:
-            fr_pressed = 0
-            raise_signal(SIGINT)
-        PyErr_CheckSignals()
+        if self.holds:
+            fr_release()
+            PyErr_CheckSignals()
 
 
 include "recordings.pxi"
@@ -337,6 +377,9 @@ cdef class PackWork(Work):
         call.finish(status)
         self.packed = packed
         return 0
+
+    cdef void release(self):
+        self.packed = None
 
 
 # ---- plain products ------------------------------------------------------------------------------------------------

@@ -18,6 +18,9 @@ cdef class Work:
         all were found."""
         return True
 
+    cdef void release(self):
+        """Lets packed weights go, which every run finds anew."""
+
 
 class OutOfRange(ValueError):
     """Numbers of rows or classes that there are not."""
@@ -26,16 +29,17 @@ class OutOfRange(ValueError):
 cdef Recording recorder = None  # the one that is being made, if there is one
 
 
-def _forget_recorder():
-    """In a forked child: the thread that was making it is not there, or has done something else in between."""
+def _after_fork():
+    """In a forked child. The thread that was making a recording is not there, or has done something else in between."""
     global recorder
+    fr_release_child()
     if recorder is not None:
         recorder.refuse()
     recorder = None
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_recorder)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 cdef int perform(Work work, tuple reads, tuple writes) except -1:
@@ -102,9 +106,13 @@ cdef class Recording:
             recorder = None
         if _[0] is not None:
             self.refuse()
-        self.packs = dict(enumerate(self.packs.values()))  # the weights that were packed are no longer held
-        for work in self.packs.values():
-            (<PackWork>work).packed = None
+        self.packs = {}
+        self.release()
+
+    cdef void release(self):
+        cdef Work work
+        for work in self.works:
+            work.release()
 
     def __reduce__(self):
         raise TypeError("a recording is bound to memory and does not pickle or copy")
@@ -183,9 +191,8 @@ cdef class Recording:
         cdef Py_ssize_t step, n = taking.n, count = len(coefficients)
         cdef double total, part
         cdef int most = threads_of(threads)
-        found = []
+        found, self.updates = [], 0
         needed_data_of(ids, cnp.NPY_INT64, (count * n,), "ids")
-        self.updates = 0
         for step in range(count):
             taking.run(ids[step * n:(step + 1) * n], threads=most)
             if not self.again():
@@ -203,7 +210,6 @@ cdef class Recording:
 
     cdef bint again(self) except -1:
         cdef Work work
-        cdef PackWork pack
         cdef Py_ssize_t done = 0
         if not self.complete:
             raise RuntimeError("this recording is not complete and cannot be replayed")
@@ -219,8 +225,7 @@ cdef class Recording:
         except BaseException:
             self.refuse()
             raise
-        for pack in self.packs.values():
-            pack.packed = None  # the next time makes others
+        self.release()
         return True
 
     @property

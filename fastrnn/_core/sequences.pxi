@@ -109,6 +109,11 @@ cdef class Forward:
     cdef tuple writes(self):
         return (self.sequence, self.last, *self.final_state)
 
+    cdef void let_go(self):
+        self.packed, self.q.packed = None, NULL
+        if self.tape is not None:
+            self.tape.packed = None
+
     cdef const fr_forward_call *renew(self, PackWork weights):
         """Ready to run once more, with the weights that this work packed last."""
         if weights is not None:
@@ -180,6 +185,9 @@ cdef class Backward:
     cdef tuple writes(self):
         return (self.dx, *self.dinitial, *self.given[3:])
 
+    cdef void let_go(self):
+        self.packed, self.q.packed = None, NULL
+
     cdef const fr_backward_call *renew(self, PackWork weights, fr_tape **tape):
         """Ready to run, with the weights that this work packed last. The tape's memory is the caller's from now on."""
         if weights is not None:
@@ -237,6 +245,11 @@ cdef class ForwardWork(Work):
         self.of_second = None if self.second is None else packs.get(self.second.packed)
         return self.of_first is not None and (self.second is None or self.of_second is not None)
 
+    cdef void release(self):
+        self.first.let_go()
+        if self.second is not None:
+            self.second.let_go()
+
     cdef int run(self) except -1:
         cdef const fr_forward_call *calls[2]
         cdef int n = 1, status
@@ -277,6 +290,11 @@ cdef class BackwardWork(Work):
         self.of_first = packs.get(self.first.packed)
         self.of_second = None if self.second is None else packs.get(self.second.packed)
         return self.of_first is not None and (self.second is None or self.of_second is not None)
+
+    cdef void release(self):
+        self.first.let_go()
+        if self.second is not None:
+            self.second.let_go()
 
     cdef int run(self) except -1:
         cdef const fr_backward_call *calls[2]

@@ -37,7 +37,8 @@ from .stepping import Gradients, TrainingStep
 
 Array = np.ndarray
 MOST_BYTES = 1 << 25  # of results that a recording holds on to; all of a model's together hold twice as many
-MOST_FORMS = 64
+MOST_FORMS, MOST_MARKS = 64, 4096
+PATIENCE = 4096  # steps in which a recording that was not used makes no room for others
 RUN_SECONDS, MOST_STEPS = 0.02, 256  # of a run: about the time that Ctrl-C and the progress bar may wait
 
 
@@ -74,7 +75,9 @@ class Repeated:
 
     def __init__(self, step: TrainingStep) -> None:
         self.step = step
-        self.known: dict[Any, Recorded | str] = {}  # by form of batches, what was used last at the end
+        self.known: dict[Any, tuple[Recorded, int]] = {}  # by form of batches, with the step of the last use, in order
+        self.marks: dict[Any, str] = {}  # of other forms
+        self.steps = 0
         self.version: Any = None
         self.settings: Any = None
         self.refused = False
@@ -94,27 +97,30 @@ class Repeated:
     def together(self) -> int:
         """How many steps like the last one are worth to be taken in one call, as a `BatchRun`."""
         batch, seconds = self.last
-        if not isinstance(batch, (TakenBatch, BatchRun)) or self._ahead(self.known.get(batch.form), 1) is None:
+        if not isinstance(batch, (TakenBatch, BatchRun)) or not self._is_foreseen(batch.form):
             return 1
         return max(1, min(MOST_STEPS, int(RUN_SECONDS / seconds)))
 
     def differentiate(self, batch: Batch) -> Gradients:
         """Leaves the gradients of the loss on a batch in the parameters."""
         self._look_again()
+        self.steps += 1
         form, settings = batch.form, self.settings
         if self.refused or form is None:
             return self.step.differentiate(batch)
-        recorded = self.known.pop(form, None)
-        if isinstance(recorded, Recorded):
+        recorded, _ = self.known.pop(form, (None, 0))
+        if recorded is not None:
             return self._replay(form, recorded, batch, settings)
-        if recorded == SEEN:
+        mark = self.marks.get(form)
+        if mark == SEEN and self._has_room(0):
             return self._record(form, batch, settings)
+        resolved = self.step.objective.resolved
         found = self.step.differentiate(batch)
-        if not any(isinstance(r, Recorded) for r in list(self.known.values())):
+        if not resolved:
             self.version = None  # a first step makes the losses
             self._look_again()
-            settings = self.settings
-        self._keep(form, recorded or SEEN, settings)
+        if mark is None:
+            self._mark(form, SEEN)
         return found
 
     def _look_again(self) -> None:
@@ -129,6 +135,7 @@ class Repeated:
         if settings != self.settings:
             self.settings = None
             self.known.clear()
+            self.marks.clear()
             self.refused = (
                 bool(step.penalized)
                 or not all(map(_layer_replays, step.network.steps))
@@ -137,18 +144,24 @@ class Repeated:
             self.settings = settings
         self.version = version
 
-    def _keep(self, form: Any, what: Recorded | str, settings: Any) -> None:
-        """Forgets others that were not used for long, if they are too many or hold too much."""
-        if self.settings is not settings:
-            return
-        self.known[form] = what
-        held = list(self.known.items())
-        size = sum(r.bytes for _, r in held if isinstance(r, Recorded))
-        for i, (old, r) in enumerate(held):
-            if len(held) - i <= MOST_FORMS and size <= 2 * MOST_BYTES:
-                break
-            size -= r.bytes if isinstance(r, Recorded) else 0
-            self.known.pop(old, None)
+    def _mark(self, form: Any, mark: str) -> None:
+        self.marks[form] = mark
+        if len(self.marks) > MOST_MARKS:
+            self.marks.pop(next(iter(list(self.marks))), None)
+
+    def _keep(self, form: Any, recorded: Recorded, settings: Any) -> None:
+        if self.settings is settings:
+            self.known[form] = recorded, self.steps
+
+    def _has_room(self, size: int) -> bool:
+        """Whether another recording of so many bytes may be kept. Those that were not used for long make room."""
+        while True:
+            held = list(self.known.items())
+            if len(held) < MOST_FORMS and sum(r.bytes for _, (r, _) in held) + size <= 2 * MOST_BYTES:
+                return True
+            if not held or self.steps - held[0][1][1] <= PATIENCE:
+                return False
+            self.known.pop(held[0][0], None)
 
     def _record(self, form: Any, batch: Batch, settings: Any) -> Gradients:
         step = self.step
@@ -156,7 +169,7 @@ class Repeated:
         x, y = _own(batch.x), _own(batch.y)
         size = sum(a.nbytes for a in (*x, *y))
         if self.refused or size > MOST_BYTES:
-            self._keep(form, REFUSED, settings)
+            self._mark(form, REFUSED)
             return step.differentiate(batch)
         arrays = [a for block in dict.fromkeys(p.block for p in step.weights) for a in (block.values, block.gradients)]
         own = Batch(x, [*y], None, batch.size)
@@ -164,24 +177,25 @@ class Repeated:
             begun = recording.complete
             found = step.differentiate(own)
             sums, counts = self._sums(recording, own, found.run)
-        if not begun or not found.finite:  # another thread was recording; or not all was done
-            self._keep(form, SEEN, settings)
-        elif (
-            all(recording.holds(_array(y)) for y in found.run.outputs)
-            and recording.totals == found.parts
-            and all(m is None for m in found.run.masks)
-        ):
-            run, size = found.run._replace(tape=[]), size + recording.bytes
+        whole = all(recording.holds(_array(y)) for y in found.run.outputs) and recording.totals == found.parts
+        size += recording.bytes
+        if not begun or not found.finite:
+            pass  # another thread was recording; or not all was done
+        elif whole and all(m is None for m in found.run.masks) and self._has_room(size):
+            run = found.run._replace(tape=[])
             self._keep(form, Recorded(own, Filling(batch, [*x, *y]), run, recording, size, sums, counts), settings)
         else:
-            self._keep(form, REFUSED, settings)
+            self._mark(form, REFUSED)
         return found if step.objective.forgets else found._replace(batch=batch, run=_copied(found.run))
 
     def _sums(self, recording: kernels.Recording, batch: Batch, run: Run) -> tuple[list[Array] | None, list[int]]:
         sums: list[Array] = []
         counts = []
         for i, _, metric in self.step.objective.watched:
-            values = metric.values(batch.y[i], run.outputs[i]) if replays(metric) else None  # type: ignore[index]
+            try:
+                values = metric.values(batch.y[i], run.outputs[i]) if replays(metric) else None  # type: ignore[index]
+            except Exception:  # which it raises again when it is given the batch
+                values = None
             if values is None or not recording.holds(values):
                 return None, []
             sums.append(kernels.in_numpy(np.add.reduce, values, axis=None, dtype=np.float64, out=np.empty(())))
@@ -212,11 +226,12 @@ class Repeated:
         """Steps that come to replays and passes of the optimizer are taken by one call of the kernels."""
         self._look_again()
         taken, settings = 0, self.settings
-        plan = self._ahead(self.known.get(run.form), run.steps)
-        if plan is not None and self.known.pop(run.form, None) is plan[0]:
-            recorded = plan[0]
+        plan = self.step.optimizer.ahead(run.steps) if self._is_foreseen(run.form) else None
+        recorded, _ = self.known.pop(run.form, (None, 0)) if plan is not None else (None, 0)
+        if plan is not None and recorded is not None:
+            self.steps += run.steps
             with kernels.uninterrupted():
-                steps = self._train_ahead(run, *plan)
+                steps = self._train_ahead(run, recorded, *plan)
             self._keep(run.form, recorded, settings)
             taken = len(steps)
             if taken > recorded.recording.updates:
@@ -228,23 +243,24 @@ class Repeated:
                 return taken, False
         return taken, True
 
-    def _ahead(self, recorded: Any, count: int) -> tuple[Recorded, Any, Any, Any] | None:
-        """What so many replayed steps with their updates take, or None where Python has a hand in them."""
-        if not isinstance(recorded, Recorded) or recorded.sums is None or not self.step.trained:
-            return None
-        if not all(map(replays, (metric for _, _, metric in self.step.objective.watched))):
-            return None
-        taking, plan = recorded.filling.taking, self.step.optimizer.ahead(count)
-        return None if taking is None or plan is None else (recorded, taking, *plan)
+    def _is_foreseen(self, form: Any) -> bool:
+        """Whether steps of this form, with their updates, are up to the kernels."""
+        recorded, _ = self.known.get(form, (None, 0))
+        if recorded is None or recorded.sums is None or recorded.filling.taking is None:
+            return False
+        watching = (metric for _, _, metric in self.step.objective.watched)
+        return bool(self.step.trained) and self.step.optimizer.foresees and all(map(replays, watching))
 
     def _train_ahead(
-        self, run: BatchRun, recorded: Recorded, taking: Any, passes: Any, coefficients: Any
+        self, run: BatchRun, recorded: Recorded, passes: Any, coefficients: Any
     ) -> list[tuple[float, list[float], list[float]]]:
-        recording, sums = recorded.recording, recorded.sums or []
+        recording, taking, sums = recorded.recording, recorded.filling.taking, recorded.sums
+        assert taking is not None and sums is not None
         for p in self.step.weights:
             p.written()
+        count = threads.get_num_threads()
         try:
-            steps = recording.train(taking, run.rows, passes, coefficients, sums, threads=threads.get_num_threads())
+            steps = recording.train(taking, run.rows, passes, coefficients, sums, threads=count)
         finally:
             self.step.optimizer.made(recording.updates)
         self.step.objective.record_steps(run.size, steps, recorded.counts)

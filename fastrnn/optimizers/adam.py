@@ -127,6 +127,11 @@ class Nadam(Optimizer):
     def kernel(self) -> str:
         return "nadam"
 
+    @property
+    def foresees(self) -> bool:
+        """No: asking for coefficients multiplies U."""
+        return False
+
     def state(self) -> dict[str, np.ndarray]:
         return {**super().state(), "u_product": np.array(self._u_product)}
 

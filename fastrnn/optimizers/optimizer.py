@@ -220,23 +220,29 @@ class Optimizer(Configurable):
             self._changed()
         self._calls += 1
 
-    def ahead(self, count: int) -> tuple[list[kernels.Update], list[list[tuple[float, ...]]]] | None:
-        """The next `count` steps, if they come to passes of the kernels and no code of the user's: the passes of a
-        step, and for each step the coefficients of each pass. Whoever makes them tells `made`. None for other steps."""
+    @property
+    def foresees(self) -> bool:
+        """Whether steps come to passes of the kernels, whose coefficients can be told before, and no code of users."""
         rate = self._learning_rate
         more = self.clipvalue, self.clipnorm, self.global_clipnorm, self.gradient_accumulation_steps, self.use_ema
-        if any(more) or not is_own(self) or (callable(rate) and not is_own(rate)) or self._in_numpy or not self.kernel:
-            return None
+        own = is_own(self) and (not callable(rate) or is_own(rate))
+        return own and not any(more) and not self._constrained and not self._in_numpy and self.kernel is not None
+
+    def ahead(self, count: int) -> tuple[list[kernels.Update], list[list[tuple[float, ...]]]] | None:
+        """The next `count` steps, if it `foresees` them: the passes of a step, and for each step the coefficients of
+        each pass. Whoever makes them tells `made`. None if they cannot be told, for what is wrong with a rate too."""
         self._locate()
-        passes = self._bound(self.kernel)
-        coefficients = []
-        for step in range(self._calls, self._calls + count):
-            learning_rate = float(rate(step)) if isinstance(rate, LearningRateSchedule) else self.learning_rate
-            if not 0 <= learning_rate < math.inf:
-                return None
-            found = self.coefficients(learning_rate, step + 1)
-            coefficients.append([(self._keep(chunk, learning_rate), *found) for chunk in self._chunks])
-        return None if self._constrained else (passes, coefficients)
+        if not self.foresees:
+            return None
+        rate, coefficients = self._learning_rate, []
+        try:
+            for step in range(self._calls, self._calls + count):
+                learning_rate = float(rate(step)) if isinstance(rate, LearningRateSchedule) else self.learning_rate
+                found = self.coefficients(self._nonnegative("learning_rate", learning_rate), step + 1)
+                coefficients.append([(self._keep(chunk, learning_rate), *found) for chunk in self._chunks])
+        except Exception:
+            return None
+        return self._bound(str(self.kernel)), coefficients
 
     def made(self, count: int) -> None:
         """Called after `count` of the steps that `ahead` gave."""

@@ -9,12 +9,26 @@ import pickle
 import random
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastrnn import Input, Model, Sequential, activations, callbacks, config, layers, losses, optimizers, threads, utils
+from fastrnn import (
+    Input,
+    Model,
+    Sequential,
+    activations,
+    callbacks,
+    config,
+    layers,
+    losses,
+    metrics,
+    optimizers,
+    threads,
+    utils,
+)
 from fastrnn._core import kernels
 from fastrnn.models import NonFiniteLossError, recorded
 from fastrnn.models.data import Filling
@@ -38,7 +52,7 @@ def small(loss: Any = "mse", optimizer: Any = "adam", **more: Any) -> Sequential
 
 def kept(model: Any) -> list[recorded.Recorded]:
     """The recordings of a model."""
-    return [r for r in model._repeated.known.values() if isinstance(r, recorded.Recorded)]
+    return [r for r, _ in model._repeated.known.values()]
 
 
 @pytest.fixture
@@ -348,23 +362,88 @@ def test_any_of_it_in_any_order(seed: int, replays: list[int]) -> None:
 def test_recordings_are_few_and_small(monkeypatch: pytest.MonkeyPatch, replays: list[int]) -> None:
     monkeypatch.setattr(recorded, "MOST_FORMS", 3)
     model = small()
-    for _ in range(3):
-        for t in range(1, 9):
-            model.train_on_batch(floats(B, t, 3), Y[:B])
-            assert len(model._repeated.known) <= 3
-    assert replays == []
+
+    def rounds(count: int, *lengths: int) -> int:
+        before = len(replays)
+        for _ in range(count):
+            for t in lengths:
+                model.train_on_batch(floats(B, t, 3), Y[:B])
+                assert len(kept(model)) <= recorded.MOST_FORMS
+        return len(replays) - before
+
+    assert rounds(4, *range(1, 9)) == 3 * 2  # there is room for three forms
+    monkeypatch.setattr(recorded, "PATIENCE", 20)
+    assert rounds(4, *range(1, 9)) == 3 * 4
+    assert rounds(20, 4, 5, 6) > 20  # the others were not used for long
     monkeypatch.setattr(recorded, "MOST_FORMS", 64)
-    for _ in range(3):
-        for t in range(1, 9):
-            model.train_on_batch(floats(B, t, 3), Y[:B])
+    rounds(3, *range(1, 9))
     held = [r.bytes for r in kept(model)]
-    assert len(held) == 8 and len(replays) >= 8 and min(held) > 0
-    monkeypatch.setattr(recorded, "MOST_BYTES", max(held))
-    for _ in range(3):
-        model.train_on_batch(floats(B, 12, 3), Y[:B])
-    for _ in range(3):
-        model.train_on_batch(floats(B, 7, 3)[:3], Y[:3])
-    assert sum(r.bytes for r in kept(model)) <= 2 * max(held)
+    assert len(held) == 8 and min(held) > 0
+    monkeypatch.setattr(recorded, "MOST_BYTES", (sum(held) + 100) // 2)
+    assert rounds(3, 30) == 0 and sum(r.bytes for r in kept(model)) <= sum(held) + 100
+    rounds(30, 30)
+    assert sum(r.bytes for r in kept(model)) <= sum(held) + 100
+
+
+def test_marks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "MOST_MARKS", 5)
+    model = small()
+    for t in range(1, 12):
+        model.train_on_batch(floats(B, t, 3), Y[:B])
+    assert len(model._repeated.marks) == 5 and not kept(model)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell how much memory is used")
+def test_packed_weights_are_not_kept() -> None:
+    model = Sequential(
+        [
+            Input((None, 8)),
+            layers.LSTM(300, return_sequences=True),
+            layers.Bidirectional(layers.GRU(100)),
+            layers.Dense(2),
+        ]
+    )
+    model.compile("sgd", "mse")
+    used = []
+    for t in range(1, 31):
+        for _ in range(3):
+            model.train_on_batch(floats(2, t, 8), Y[:2])
+        used.append(int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    assert len(kept(model)) == 30 and used[-1] - used[4] < 40 << 20  # a set of packed weights has more than 3 MB
+
+
+def test_setting_an_attribute_asks_no_code_of_users() -> None:
+    class Tall(layers.Dense):
+        @property
+        def height(self) -> int:
+            return vars(self)["tall"]
+
+        @height.setter
+        def height(self, value: int) -> None:
+            vars(self)["tall"] = value
+
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    layer = Tall(2)
+    layer.height = 3
+    layer.unknown = None
+    assert layer.height == 3
+
+
+def test_a_metric_that_does_not_fit_says_so_after_the_update(replays: list[int]) -> None:
+    """As in steps that are not recorded."""
+
+    def work() -> Any:
+        model = Sequential([Input((5, 3)), layers.GRU(4), layers.Dense(4)])
+        model.compile("sgd", "mse", metrics=[metrics.SparseCategoricalAccuracy()])
+        for _ in range(4):
+            with pytest.raises(ValueError, match="sparse_categorical_accuracy"):
+                model.train_on_batch(X[:B], np.zeros((B, 4), "float32"))
+        return [*model.get_weights(), np.array(model.optimizer.iterations)]
+
+    both_ways(work)
+    assert len(replays) == 2
 
 
 def test_recordings_end_with_fit_and_with_compile() -> None:
@@ -423,7 +502,7 @@ def test_an_interrupted_replay_is_not_used_again(replays: list[int], monkeypatch
         return model.get_weights()
 
     both_ways(work)
-    assert len(replays) == 2 + 2
+    assert len(replays) == 2 + 3  # what was dropped is recorded at once
 
 
 def test_a_second_thread_goes_the_usual_way_meanwhile() -> None:
@@ -653,7 +732,7 @@ def test_large_inputs_are_not_copied_aside(monkeypatch: pytest.MonkeyPatch, repl
     model.compile("sgd", "mse")
     for _ in range(4):
         model.train_on_batch(floats(B, 20, 300), Y[:B])
-    assert replays == [] and list(model._repeated.known.values()) == ["refused"]
+    assert replays == [] and list(model._repeated.marks.values()) == ["refused"]
 
 
 def test_a_recording_is_not_put_back_once_settings_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:

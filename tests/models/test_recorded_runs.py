@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import signal
@@ -89,6 +90,7 @@ def check_same(make: Any, x: Any, y: Any, **options: Any) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+optimizers_with_runs = sorted({cls.__name__ for cls in optimizers.Optimizer.__subclasses__()} - {"Nadam"})
 TOGETHER = {
     "adam": (regression, X, Y),
     "metric of one-hot targets": (
@@ -100,7 +102,9 @@ TOGETHER = {
     "lazy rows": (lambda: classifier("sparse_categorical_crossentropy", lazy_updates=True), IDS, LABELS),
     "schedule": (lambda: regression(optimizers.SGD(ExponentialDecay(0.1, 5, 0.5), momentum=0.9)), X, Y),
     "weight decay": (lambda: regression(optimizers.AdamW(0.01, weight_decay=0.1)), X, Y),
-    "rmsprop": (lambda: regression(optimizers.RMSprop(0.01, centered=True)), X, Y),
+    **{name: (lambda name=name: regression(name), X, Y) for name in optimizers_with_runs},
+    "rmsprop, centered": (lambda: regression(optimizers.RMSprop(0.01, momentum=0.5, centered=True)), X, Y),
+    "amsgrad": (lambda: regression(optimizers.Adam(0.01, amsgrad=True)), X, Y),
     "dropout": (lambda: regression(dropout=0.3, recurrent_dropout=0.2, seed=3), X, Y),
 }
 
@@ -132,6 +136,7 @@ class OwnSGD(optimizers.SGD):
 
 
 ALONE = {
+    "coefficients that count": (lambda: regression("nadam"), X, Y),
     "clipping": (lambda: regression(optimizers.Adam(0.01, global_clipnorm=0.1)), X, Y),
     "accumulation": (lambda: regression(optimizers.Adam(0.01, gradient_accumulation_steps=2)), X, Y),
     "averages": (lambda: regression(optimizers.Adam(0.01, use_ema=True)), X, Y),
@@ -154,6 +159,41 @@ def test_what_python_has_a_hand_in_goes_step_by_step(case: str, runs: list[int])
     make, x, y = ALONE[case]
     check_same(make, x, y)
     assert runs == []
+
+
+def test_a_rate_that_cannot_be_told_is_told_when_its_step_comes(runs: list[int]) -> None:
+    found = []
+    for together in (True, False):
+        utils.set_random_seed(11)
+        model = regression(optimizers.SGD(ExponentialDecay(0.01, 1e-3, 1.0000001)))
+        model.optimizer._learning_rate.decay_rate = 1e33  # too large for a float from the tenth step on
+        model.optimizer._learning_rate.decay_steps = 1.0
+        model.optimizer._learning_rate.initial_learning_rate = 1e-300
+        with pytest.raises((OverflowError, ValueError, NonFiniteLossError)):
+            trained(model, X, Y, together=together)
+        found.append((model.optimizer.iterations, model.get_weights()))
+    assert found[0][0] == found[1][0] > 3 and runs
+    for a, b in zip(found[0][1], found[1][1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_an_error_before_a_run_counts_no_updates(monkeypatch: pytest.MonkeyPatch, runs: list[int]) -> None:
+    """Of the run before it, say."""
+    model = regression()
+    x, y = X[:24], Y[:24]
+
+    class Stop(Exception):
+        pass
+
+    def stop() -> int:
+        if len(runs) == 1 and inspect.stack()[1].function == "_train_ahead":
+            raise Stop
+        return 1
+
+    monkeypatch.setattr(recorded.threads, "get_num_threads", stop)
+    with pytest.raises(Stop):
+        model.fit(x, y, batch_size=B, epochs=3, verbose=0)
+    assert model.optimizer.iterations == 7 and runs == [3]
 
 
 def test_callbacks_between_batches_see_every_batch(runs: list[int]) -> None:
@@ -324,7 +364,7 @@ def test_the_time_of_a_step_says_how_many_are_taken_together(monkeypatch: pytest
     repeated = model._repeated_step
     monkeypatch.setattr(recorded, "RUN_SECONDS", 0.02)
     monkeypatch.setattr(recorded, "MOST_STEPS", 256)
-    monkeypatch.setattr(repeated, "_ahead", lambda recorded, count: ())
+    monkeypatch.setattr(repeated, "_is_foreseen", lambda form: True)
     batch = BatchRun(Batch([X], [Y], None, SAMPLES), np.arange(8), B)
     for seconds, together in ((1e-6, 256), (0.001, 20), (0.0101, 1), (0.5, 1)):
         repeated.last = batch, seconds

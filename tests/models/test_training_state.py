@@ -400,6 +400,71 @@ def test_handlers_are_put_back(handler: Any) -> None:
         press()
 
 
+def test_blocks_may_be_nested_and_used_again() -> None:
+    block = uninterrupted()
+    seen: list[str] = []
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), block, block:
+            press()
+            seen.append("done")
+    assert seen == ["done"] * 2
+    with pytest.raises(KeyboardInterrupt):
+        press()
+
+
+@pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler, lambda *_: None])
+def test_a_handler_that_is_put_in_place_inside_stays(handler: Any) -> None:
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        with uninterrupted():
+            signal.signal(signal.SIGINT, handler)
+        assert signal.getsignal(signal.SIGINT) is handler
+        if handler is signal.default_int_handler:
+            with pytest.raises(KeyboardInterrupt):
+                press()
+        else:
+            press()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_child_that_another_thread_forks_meanwhile_answers_ctrl_c() -> None:
+    found: list[int] = []
+
+    def fork() -> None:
+        child = os.fork()
+        if child == 0:
+            try:
+                press()
+                time.sleep(0.01)
+                os._exit(1)
+            except KeyboardInterrupt:
+                os._exit(0)
+        found.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    forking = threading.Thread(target=fork)
+    with uninterrupted():
+        forking.start()
+        forking.join()
+    assert found == [0]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_inside_a_block() -> None:
+    with uninterrupted():
+        child = os.fork()
+    if child == 0:
+        try:
+            press()
+            os._exit(1)
+        except KeyboardInterrupt:
+            os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with pytest.raises(KeyboardInterrupt):
+        press()
+
+
 def test_fit_leaves_the_handler_that_a_callback_puts_in_place() -> None:
     def mine(*_: Any) -> None: ...
 
