@@ -46,22 +46,6 @@ X, Y = floats(SAMPLES, 5, 3), floats(SAMPLES, 2, seed=5)
 DIGITS = np.eye(4, dtype="float32")[ids(4, SAMPLES, 3)]
 
 
-@pytest.fixture
-def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """One entry for each step that was replayed by itself: its number of rows. No steps are taken together."""
-    found: list[int] = []
-    before = recorded.Repeated._replay
-
-    def counted(self: Any, form: Any, step: Any, batch: Any, settings: Any) -> Any:
-        gradients = before(self, form, step, batch, settings)
-        found.append(batch.size)
-        return gradients
-
-    monkeypatch.setattr(recorded.Repeated, "_replay", counted)
-    monkeypatch.setattr(recorded, "RUN_SECONDS", 0)
-    yield found
-
-
 @contextlib.contextmanager
 def allowed(replayed: bool) -> Iterator[None]:
     """Inside, steps go their usual way unless they may be replayed."""

@@ -55,22 +55,6 @@ def kept(model: Any) -> list[recorded.Recorded]:
     return [r for r, _ in model._repeated.known.values()]
 
 
-@pytest.fixture
-def replays(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """One entry for each step that was replayed by itself: its number of rows. No steps are taken together."""
-    found: list[int] = []
-    before = recorded.Repeated._replay
-
-    def counted(self: Any, form: Any, step: Any, batch: Any, settings: Any) -> Any:
-        gradients = before(self, form, step, batch, settings)
-        found.append(batch.size)
-        return gradients
-
-    monkeypatch.setattr(recorded.Repeated, "_replay", counted)
-    monkeypatch.setattr(recorded, "RUN_SECONDS", 0)
-    yield found
-
-
 def both_ways(work: Callable[[], Any]) -> None:
     """Says that `work`, which gives weights, comes to the same whether steps are replayed or not."""
     found = []

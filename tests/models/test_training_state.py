@@ -412,6 +412,7 @@ def test_blocks_may_be_nested_and_used_again() -> None:
         press()
 
 
+@pytest.mark.filterwarnings("error")  # Python complains of a signal that comes though it should be ignored
 @pytest.mark.parametrize("handler", [signal.SIG_IGN, signal.default_int_handler, lambda *_: None])
 def test_a_handler_that_is_put_in_place_inside_stays(handler: Any) -> None:
     before = signal.signal(signal.SIGINT, lambda *_: None)
