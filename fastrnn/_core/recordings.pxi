@@ -173,7 +173,7 @@ cdef class Recording:
         use, and nothing random was drawn."""
         return self.again()
 
-    def train(self, Taking taking, ids, passes, coefficients, sums, *, threads=1):
+    def train(self, Taking taking not None, ids, passes, coefficients, sums, *, threads=1):
         """Several steps of training: takes rows, does it all again, updates, takes the next rows. It ends early before a batch
         that `replay` would refuse, and with one whose losses, or what was checked, are not finite, which makes no update.
 
@@ -193,6 +193,9 @@ cdef class Recording:
         cdef int most = threads_of(threads)
         found, self.updates = [], 0
         needed_data_of(ids, cnp.NPY_INT64, (count * n,), "ids")
+        for numbers in coefficients:
+            if None in passes or len(numbers) != len(passes):
+                raise ValueError(f"every step needs coefficients for each of {len(passes)} passes; received {numbers}")
         for step in range(count):
             taking.run(ids[step * n:(step + 1) * n], threads=most)
             if not self.again():
@@ -203,7 +206,7 @@ cdef class Recording:
             found.append((total, parts, [a.item() for a in sums]))
             if not isfinite(total) or not self.finite:
                 break
-            for update, numbers in zip(passes, coefficients[step], strict=True):
+            for update, numbers in zip(passes, coefficients[step]):
                 update.once(numbers, most)
             self.updates += 1
         return found

@@ -232,3 +232,43 @@ def test_a_child_forked_while_another_thread_records_makes_recordings_of_its_own
     finally:
         may_end.set()
         holder.join()
+
+
+def test_several_steps_in_one_call():
+    x, w, g = np.zeros((4, 3)), np.ones(6), np.zeros(6)
+    w, g = w.reshape(3, 2), g.reshape(3, 2)
+    table, target = np.random.default_rng(1).normal(size=(20, 3)), np.zeros((4, 2))
+    with kernels.Recording([x, w, g, target], 1 << 20) as recording:
+        y = kernels.product(x, w)
+        _, _, dy, _ = kernels.loss("squared_error", target, y, divisor=4.0)
+        kernels.clear(g)
+        kernels.product(x, dy, transpose_a=True, out=g, accumulate=True)
+        kernels.all_finite(g)
+        total = kernels.in_numpy(np.add.reduce, y, axis=None, dtype=np.float64, out=np.empty(()))
+    update = kernels.Update("sgd", w.reshape(-1), g.reshape(-1))
+    taking, ids = kernels.Taking([table], [x]), np.arange(12)
+    expected, sums = np.ones((3, 2)), []
+    for rows in ids.reshape(3, 4):
+        y = table[rows] @ expected
+        sums.append(y.sum())
+        expected = expected - 0.1 * table[rows].T @ y / 4  # the mean over two columns
+    found = recording.train(taking, ids, [update], [[(1.0, 0.1)]] * 3, [total])
+    assert recording.updates == 3 and recording.bytes > 0
+    np.testing.assert_allclose([s for _, _, (s,) in found], sums, rtol=1e-12)
+    np.testing.assert_allclose(w, expected, rtol=1e-12)
+    before = w.copy()
+    table[9] = np.nan
+    assert len(recording.train(taking, ids, [update], [[(1.0, 0.0)]] * 3, [total])) == 3 and recording.updates == 2
+    np.testing.assert_array_equal(w, before)
+    bad: tuple = (
+        (None, ids, [update], [[(1.0, 0.1)]] * 3, []),
+        (taking, ids[:5], [update], [[(1.0, 0.1)]] * 3, []),
+        (taking, ids.astype("int32"), [update], [[(1.0, 0.1)]] * 3, []),
+        (taking, ids, [None], [[(1.0, 0.1)]] * 3, []),
+        (taking, ids, [update, update], [[(1.0, 0.1)]] * 3, []),
+        (taking, ids, [update], [[(1.0,)]] * 3, []),
+        (taking, ids + 20, [update], [[(1.0, 0.1)]] * 3, []),
+    )
+    for arguments in bad:
+        with pytest.raises((TypeError, ValueError)):
+            recording.train(*arguments)
