@@ -245,15 +245,14 @@ def changes(thing: Watched) -> int:
 
 
 def watched(things: Iterable[Any]) -> list[Watched]:
-    """All `Watched` objects among `things`, in their attributes, and in lists that are their attributes."""
+    """All `Watched` objects among `things`, in their attributes, and so on."""
     found: dict[int, Watched] = {}
     waiting = list(things)
     while waiting:
         thing = waiting.pop()
         if isinstance(thing, Watched) and id(thing) not in found:
             found[id(thing)] = thing
-            for value in list(vars(thing).values()):
-                waiting.extend(value if isinstance(value, (list, tuple)) else [value])
+            waiting.extend(vars(thing).values())
     return list(found.values())
 
 

@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
+from fastrnn import config, threads
 from fastrnn.models import recorded
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Puts back what tests set for the whole process."""
+    count, epsilon = threads.get_num_threads(), config.epsilon()
+    yield
+    threads.set_num_threads(count)
+    config.set_epsilon(epsilon)
 
 
 @pytest.fixture

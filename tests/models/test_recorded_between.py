@@ -269,14 +269,6 @@ def dropping() -> Any:
     return model
 
 
-@pytest.fixture(autouse=True)
-def as_it_was() -> Iterator[None]:
-    count, epsilon = threads.get_num_threads(), config.epsilon()
-    yield
-    threads.set_num_threads(count)
-    config.set_epsilon(epsilon)
-
-
 @pytest.mark.parametrize("name", CHANGES)
 def test_what_callbacks_change_is_noticed(name: str, replays: list[int]) -> None:
     def work() -> Any:
@@ -657,6 +649,28 @@ def test_numbers_that_can_change_in_place_are_not_recorded(replays: list[int]) -
 
     both_ways(work)
     assert replays == []
+
+
+def test_weights_that_are_thawed_are_trained(replays: list[int]) -> None:
+    """What was recorded while they were frozen knows no gradient of theirs."""
+
+    def work() -> Any:
+        model = small()
+        model.layers[0].trainable = False
+        kernels_by_then = []
+        for i in range(12):
+            if i % 4 == 0:
+                model.layers[0].trainable = i == 4
+                kernels_by_then.append(model.get_weights()[0])
+            model.train_on_batch(X[:B], Y[:B])
+        start, thawed, frozen = kernels_by_then
+        np.testing.assert_array_equal(start, thawed)
+        np.testing.assert_array_equal(frozen, model.get_weights()[0])
+        assert (thawed != frozen).all()
+        return model.get_weights()
+
+    both_ways(work)
+    assert len(replays) == 3 * 2
 
 
 def test_a_metric_that_begins_to_keep_what_it_sees(replays: list[int]) -> None:

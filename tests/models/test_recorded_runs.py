@@ -113,12 +113,8 @@ TOGETHER = {
 @pytest.mark.parametrize("case", TOGETHER)
 def test_steps_taken_together_have_the_same_bits(case: str, count: int, runs: list[int]) -> None:
     make, x, y = TOGETHER[case]
-    before = threads.get_num_threads()
     threads.set_num_threads(count)
-    try:
-        check_same(make, x, y)
-    finally:
-        threads.set_num_threads(before)
+    check_same(make, x, y)
     assert runs == [3] * 4 * 3  # of fourteen whole batches two are seen, later one
 
 
@@ -342,6 +338,33 @@ def test_the_bar_is_told_of_every_sample(monkeypatch: pytest.MonkeyPatch, runs: 
     )
     regression().fit(X, Y, batch_size=B, verbose=2)
     assert sum(size for _, size in told) == SAMPLES and [batch for batch, _ in told] == [0, 1, 4, 7, 10, 13, 14]
+
+
+def test_a_bar_of_the_users_own_is_told_of_every_batch(runs: list[int]) -> None:
+    told: list[int] = []
+
+    class Own(callbacks.ProgbarLogger):
+        def train_step(self, batch: int, logs: Any, size: int | None) -> None:
+            told.append(batch)
+
+    regression().fit(X, Y, batch_size=B, verbose=0, callbacks=[Own()])
+    assert told == list(range(15)) and runs == []
+
+
+def test_what_changes_between_runs_is_noticed(monkeypatch: pytest.MonkeyPatch, runs: list[int]) -> None:
+    """Another thread may change it."""
+    model = regression()
+    repeated, before = model._repeated_step, recorded.Repeated.together
+
+    def together(self: Any) -> int:
+        count = before.fget(self)  # type: ignore[attr-defined]
+        if len(runs) == 2:
+            model.layers[0].dropout = 0.5
+        return count
+
+    monkeypatch.setattr(recorded.Repeated, "together", property(together))
+    model.fit(X, Y, batch_size=B, verbose=0)
+    assert runs == [3] * 3 and repeated.steps == 15  # three of the others go by themselves, then two are together again
 
 
 def test_fit_can_be_stopped_from_another_thread(runs: list[int]) -> None:
